@@ -1,0 +1,81 @@
+# Everything a developer types. `make` alone lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+BUF_VERSION := 1.75.0
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z_-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# torch comes first and alone: with it in place, nothing below can pull in another build of it.
+$(VENV)/.worker: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
+	@echo "installing into $(VENV): a minute or two"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) -c constraints.txt torch
+	@$(PIP) -c constraints.txt --editable '.[worker]'
+	@touch $@
+
+# The last four would bring builds of torch of their own: everything else they need is in the extra.
+$(VENV)/.dev: $(VENV)/.worker
+	@echo "installing the development tools"
+	@$(PIP) -c constraints.txt --editable '.[worker,train,dev,oracles]'
+	@$(PIP) -c constraints.txt --no-deps torchvision timm grad-cam torchcam
+	@touch $@
+
+.PHONY: setup
+setup: $(VENV)/.worker ## Install what the service needs into .venv
+
+.PHONY: demo
+demo: $(VENV)/.worker ## Start the service, explain a photograph, write build/demo/*.png
+	@$(BIN)/python scripts/demo.py
+
+.PHONY: serve
+serve: $(VENV)/.worker ## Run the service until Ctrl-C
+	@$(BIN)/whylight serve
+
+.PHONY: test
+test: $(VENV)/.dev lint ## Check the code and pass all tests
+	@$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: $(VENV)/.dev ## ruff, mypy, import contracts, generated code up to date
+	@$(BIN)/ruff check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python scripts/generate_protos.py --check
+
+.PHONY: protos
+protos: $(VENV)/.dev ## Generate the Python code of protos/
+	@$(BIN)/python scripts/generate_protos.py
+
+.PHONY: lint-protos
+lint-protos: ## buf's STANDARD rules on protos/ (needs npm)
+	@npm install --silent --no-save --no-package-lock --prefix build/buf @bufbuild/buf@$(BUF_VERSION)
+	@cd protos && ../build/buf/node_modules/.bin/buf lint
+
+.PHONY: archives
+archives: $(VENV)/.worker ## Build the model archives of model_store/models.toml
+	@$(BIN)/python -m model_store
+
+.PHONY: train
+train: $(VENV)/.dev ## Train both default models again (about 20 minutes each)
+	@$(BIN)/python -m model_store.digits.train --model cnn
+	@$(BIN)/python -m model_store.digits.train --model vit
+
+.PHONY: bench
+bench: $(VENV)/.dev ## Cost of Grad-CAM beside plain forward passes and the peers
+	@$(BIN)/python -m benchmarks.grad_cam_cost
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache model_store/*.mar
+
+.PHONY: distclean
+distclean: clean ## ... and the virtual environment
+	@rm -rf $(VENV)

@@ -1,0 +1,161 @@
+"""A classifier prepared for explanation."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from explainers.errors import NotApplicableError
+from explainers.layers import LayerInfo, LayerTable, SpatialCall, detect_target_layer
+from explainers.linear_head import LinearHead, follows_pooling, last_linear
+from explainers.probe import trace
+from explainers.recorder import Recorder, Recording
+from explainers.shadow import make_shadow
+
+PROBE_BATCH = 2  # more than one, so that the batch can't be mistaken for a leading dimension of size 1
+
+
+class Network:
+    """A classifier that can be asked for scores, activations and gradients.
+
+    It takes images as pixels in [0, 1] and does the model's own normalisation itself. Nothing is ever put on or changed
+    in `model`: the work is done on a shadow that shares its weights (see `explainers.shadow`). Any number of threads
+    may use one Network.
+
+    Attributes:
+        input_size: (height, width) that the images must have.
+        class_count: number of logits.
+        device: where it computes.
+        layers: one entry for each different spatial map, in the order of execution.
+        linear_head: the classifier, where it is global average pooling and one linear layer; else None.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        input_size: tuple[int, int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        target_layer: str | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Prepare a classifier: copies its module tree, and runs it a few times on noise to find its layers.
+
+        Args:
+            model: takes (batch, 3, height, width) and returns logits (batch, classes). Left untouched.
+            input_size: (height, width) of its images.
+            mean: for each channel, subtracted from the pixels.
+            std: for each channel, divides what is left.
+            target_layer: module path of the layer to explain by default; detected when not given.
+            device: where to compute.
+
+        Raises:
+            UnknownLayerError: there is no layer `target_layer` with a spatial map.
+            NotApplicableError: the model doesn't return logits of shape (batch, classes).
+        """
+        self.input_size = input_size
+        self.device = torch.device(device)
+        self._shadow = make_shadow(model, self.device)
+        self._recorder = Recorder(self._shadow)
+        self._dtype = next((p.dtype for p in self._shadow.parameters() if p.is_floating_point()), torch.float32)
+        with torch.inference_mode(False):
+            self._mean = torch.tensor(mean, dtype=self._dtype, device=self.device).view(1, -1, 1, 1)
+            self._std = torch.tensor(std, dtype=self._dtype, device=self.device).view(1, -1, 1, 1)
+        self._inspect(target_layer)
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Logits of a batch.
+
+        Args:
+            images: shape (batch, 3, height, width), in [0, 1].
+
+        Returns:
+            Shape (batch, classes), float32, on the network's device.
+        """
+        with torch.inference_mode():
+            return self.logits(images).float()
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits in the model's own precision, differentiable with respect to `images`: a building block of methods."""
+        logits: Tensor = self._shadow(self._normalise(images))
+        return logits
+
+    def record(self, images: Tensor, layer: str, *further: str) -> Recording:
+        """Run a batch once and keep what is needed for the gradients of any number of targets.
+
+        Args:
+            images: shape (batch, 3, height, width), in [0, 1].
+            layer: module path of the layer to record.
+            further: more layers to record in the same pass.
+
+        Raises:
+            UnknownLayerError: no layer with a spatial map at one of the paths.
+            NotApplicableError: the logits don't depend on a layer in a differentiable way.
+        """
+        found = [self._table.find(path) for path in (layer, *further)]
+        layouts = {entry.call.path: entry.layout for entry in found}
+        with torch.inference_mode(False), torch.no_grad():
+            inputs = self._normalise(images)
+        return self._recorder.record(inputs, layouts)
+
+    def layer(self, path: str | None = None) -> LayerInfo:
+        """The layer at a module path, or the target layer.
+
+        Raises:
+            UnknownLayerError: no layer with a spatial map there.
+            NotApplicableError: no path is given and the network has no spatial map.
+        """
+        return self.target_layer if path is None else self._table.find(path).info
+
+    @property
+    def target_layer(self) -> LayerInfo:
+        """The layer to explain when the caller doesn't choose one.
+
+        Raises:
+            NotApplicableError: the network has no spatial map.
+        """
+        if self._target is None:
+            raise NotApplicableError("the network has no layer with a spatial map")
+        return self._target.info
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        if images.dim() != 4 or tuple(images.shape[2:]) != tuple(self.input_size):
+            raise ValueError(f"images must have shape (batch, 3, {self.input_size[0]}, {self.input_size[1]})")
+        pixels = images.to(device=self.device, dtype=self._dtype)
+        return (pixels - self._mean) / self._std
+
+    def _inspect(self, target_layer: str | None) -> None:
+        noise = torch.rand(PROBE_BATCH, len(self._mean.flatten()), *self.input_size, generator=_fixed_generator())
+        with torch.inference_mode(False), torch.no_grad():
+            traced = trace(self._shadow, self._normalise(noise))
+        if not isinstance(traced.output, Tensor) or traced.output.dim() != 2 or len(traced.output) != PROBE_BATCH:
+            raise NotApplicableError("the network must return logits of shape (batch, classes)")
+        self.class_count = int(traced.output.shape[1])
+        self._table = LayerTable(traced, self._shadow, self.input_size, PROBE_BATCH)
+        detected = detect_target_layer(self._table, self.class_count, lambda paths: self._cells_matter(noise, paths))
+        self.linear_head = self._find_linear_head(noise, detected)
+        self.layers = tuple(layer.info for layer in self._table.distinct())
+        self._target = detected if target_layer is None else self._table.find(target_layer)
+        traced.forget_outputs()
+
+    def _cells_matter(self, noise: Tensor, paths: list[str]) -> list[bool]:
+        try:
+            recording = self.record(noise[:1], *paths)
+        except NotApplicableError:
+            return [False] * len(paths)
+        seed = torch.randn(recording.logits.shape, generator=_fixed_generator())
+        gradients = recording.gradients(seed)
+        return [bool(gradients[path].count_nonzero() > 0) for path in paths]
+
+    def _find_linear_head(self, noise: Tensor, detected: SpatialCall | None) -> LinearHead | None:
+        classifier = last_linear(self._table.trace)
+        if detected is None or classifier is None or classifier.weight.shape[1] != detected.layout.channels:
+            return None
+        recording = self.record(noise, detected.call.path)
+        follows = follows_pooling(classifier, recording)
+        return LinearHead(detected.call.path, classifier.weight) if follows else None
+
+
+def _fixed_generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)

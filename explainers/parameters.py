@@ -1,0 +1,76 @@
+"""Typed parameters: the fields of a method's dataclass, with bounds and a description."""
+
+import dataclasses
+import math
+from typing import Any, get_args, get_type_hints
+
+from explainers.errors import InvalidParameterError
+
+
+@dataclasses.dataclass(frozen=True)
+class ParameterSpec:
+    """One parameter of a method.
+
+    Attributes:
+        name: field name, the same on the wire.
+        kind: str, int, float or bool.
+        default: value when the caller gives none; None where the network decides.
+        minimum: smallest allowed number, inclusive, or None.
+        maximum: largest allowed number, inclusive, or None.
+        description: one sentence for users.
+    """
+
+    name: str
+    kind: type
+    default: Any
+    minimum: float | None
+    maximum: float | None
+    description: str
+
+
+def parameter(default: Any, description: str, minimum: float | None = None, maximum: float | None = None) -> Any:
+    """Declare a dataclass field that is a parameter of a method."""
+    metadata = {"description": description, "minimum": minimum, "maximum": maximum}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def specs(method: type) -> tuple[ParameterSpec, ...]:
+    """The parameters of a method class, in the order in which it declares them."""
+    hints = get_type_hints(method)
+    return tuple(
+        ParameterSpec(
+            name=field.name,
+            kind=next(kind for kind in (get_args(hints[field.name]) or (hints[field.name],)) if kind is not type(None)),
+            default=field.default,
+            minimum=field.metadata["minimum"],
+            maximum=field.metadata["maximum"],
+            description=field.metadata["description"],
+        )
+        for field in dataclasses.fields(method)
+    )
+
+
+def validate(method: Any) -> None:
+    """Check every parameter of a method instance against its bounds.
+
+    Raises:
+        InvalidParameterError: a number is not finite or outside its bounds.
+    """
+    for spec in specs(type(method)):
+        value = getattr(method, spec.name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        too_small = spec.minimum is not None and value < spec.minimum
+        too_large = spec.maximum is not None and value > spec.maximum
+        if not math.isfinite(value) or too_small or too_large:
+            raise InvalidParameterError(spec.name, f"{spec.name} must be {_bounds(spec)}")
+
+
+def _bounds(spec: ParameterSpec) -> str:
+    if spec.minimum is None and spec.maximum is None:
+        return "a finite number"
+    if spec.maximum is None:
+        return f"at least {spec.minimum:g}"
+    if spec.minimum is None:
+        return f"at most {spec.maximum:g}"
+    return f"between {spec.minimum:g} and {spec.maximum:g}"

@@ -1,0 +1,1 @@
+"""The worker inside TorchServe: decodes images, groups a batch, explains, answers each item on its own."""

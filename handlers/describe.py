@@ -1,0 +1,68 @@
+"""What a model can do, for the service's catalogue."""
+
+import importlib.metadata
+
+import numpy
+import PIL
+import torch
+
+from explainers import METHODS, ExplainerError, LayerInfo, Method, Network
+from handlers.converters import from_layer, from_method_class
+from handlers.loading import LoadedModel
+from protos.explain.v1 import types_pb2
+from protos.worker.v1 import worker_pb2
+
+
+def describe(model: LoadedModel) -> worker_pb2.DescribeResult:
+    """The model, but for its state, and every method that is known here."""
+    document, network = model.document, model.network
+    message = types_pb2.Model(
+        name=document.name,
+        version=document.version,
+        description=document.description,
+        architecture=document.architecture,
+        weights_digest=f"sha256:{document.sha256}",
+        preprocessing_digest=document.preprocessing_digest,
+        input_height=document.preprocessing.size[0],
+        input_width=document.preprocessing.size[1],
+        labels=document.labels,
+        class_count=network.class_count,
+        layers=[from_layer(layer) for layer in network.layers if layer != _target_layer(network)],
+        methods=[_support(kind, network) for kind in METHODS.values()],
+        device=device_text(model.device),
+        library_versions=library_versions(),
+    )
+    target = _target_layer(network)
+    if target is not None:
+        message.target_layer.CopyFrom(from_layer(target))
+    return worker_pb2.DescribeResult(model=message, methods=[from_method_class(kind) for kind in METHODS.values()])
+
+
+def device_text(device: torch.device) -> str:
+    """The text "cpu", or "cuda:0" with the card's name."""
+    return "cpu" if device.type == "cpu" else f"{device} ({torch.cuda.get_device_name(device)})"
+
+
+def library_versions() -> dict[str, str]:
+    """The libraries that answers depend on."""
+    try:
+        own = importlib.metadata.version("whylight")
+    except importlib.metadata.PackageNotFoundError:
+        own = "unknown"
+    return {"torch": str(torch.__version__), "numpy": numpy.__version__, "pillow": PIL.__version__, "whylight": own}
+
+
+def _target_layer(network: Network) -> LayerInfo | None:
+    try:
+        return network.target_layer
+    except ExplainerError:
+        return None
+
+
+def _support(kind: type[Method], network: Network) -> types_pb2.MethodSupport:
+    """Whether the method works with its defaults."""
+    try:
+        kind().resolve(network)
+    except ExplainerError as error:
+        return types_pb2.MethodSupport(method=kind.name, supported=False, reason=str(error))
+    return types_pb2.MethodSupport(method=kind.name, supported=True)

@@ -1,0 +1,83 @@
+"""One request, checked and decoded: what is computed is right, whatever a client sent."""
+
+import time
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from explainers import ExplainerError, Method, Network, Targets
+from handlers.converters import Output, to_deadline, to_method, to_output, to_targets
+from handlers.errors import from_explainer
+from handlers.images import DecodedImage, decode
+from handlers.loading import LoadedModel
+from handlers.preprocess import Geometry, geometry, to_input
+from handlers.settings import Limits
+from protos.worker.v1 import worker_pb2
+
+
+@dataclass(frozen=True)
+class Job:
+    """One item of a batch.
+
+    Attributes:
+        request_id: for the log.
+        deadline: Unix time after which nobody waits.
+        method: with every parameter resolved; None for a prediction.
+        targets: the classes to explain; not looked at in predictions.
+        top_k: how many classes to return.
+        output: what to send besides the numbers.
+        image: as it was decoded.
+        plan: how `image` became `pixels`.
+        pixels: shape (3, height, width), float32 in [0, 1].
+        decode_seconds: what decoding and preprocessing took.
+    """
+
+    request_id: str
+    deadline: float
+    method: Method | None
+    targets: Targets
+    top_k: int
+    output: Output
+    image: DecodedImage
+    plan: Geometry
+    pixels: Tensor
+    decode_seconds: float
+
+
+def prepare(request: worker_pb2.WorkRequest, model: LoadedModel, limits: Limits) -> Job:
+    """Check everything that can be wrong with an item before it meets its neighbours.
+
+    Raises:
+        WorkError: a field or the image is not acceptable, or the method does not work on this network.
+    """
+    work = request.image
+    method = _method(work, model.network)
+    targets = to_targets(work, model.network.class_count)
+    output = to_output(work.output)
+    started = time.perf_counter()
+    image = decode(work.image, limits)
+    plan = geometry((image.pixels.height, image.pixels.width), model.document.preprocessing)
+    pixels = to_input(image.pixels, plan, model.document.preprocessing)
+    return Job(
+        request_id=request.request_id,
+        deadline=to_deadline(request),
+        method=method,
+        targets=targets,
+        top_k=work.top_k,
+        output=output,
+        image=image,
+        plan=plan,
+        pixels=pixels,
+        decode_seconds=time.perf_counter() - started,
+    )
+
+
+def _method(work: worker_pb2.ImageWork, network: Network) -> Method | None:
+    """The method with every parameter resolved, so that a default and the same value written out share a batch."""
+    if not work.HasField("method"):
+        return None
+    method = to_method(work.method)
+    try:
+        return method.resolve(network)
+    except ExplainerError as error:
+        raise from_explainer(error, method.name) from None

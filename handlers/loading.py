@@ -1,0 +1,185 @@
+"""An unpacked archive to a network that is ready to explain."""
+
+import hashlib
+import importlib.util
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from explainers import ExplainerError, Network
+from handlers.exported import load_export
+from handlers.torchvision_shim import ensure_operators
+from model_store.document import DOCUMENT_NAME, ModelDocument
+
+logger = logging.getLogger(__name__)
+
+
+class LoadError(RuntimeError):
+    """The archive is refused. TorchServe logs the message; clients never see it."""
+
+
+class DigestError(LoadError):
+    """The weights are not those that the archive was built with."""
+
+
+class WeightsError(LoadError):
+    """The weights cannot be read safely, or do not fit the architecture."""
+
+
+class ArchitectureError(LoadError):
+    """The architecture cannot be built, or is no image classifier."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in this worker.
+
+    Attributes:
+        document: what the archive says of it.
+        network: ready to explain, on `device`.
+        device: "cpu" or "cuda:0".
+    """
+
+    document: ModelDocument
+    network: Network
+    device: torch.device
+
+
+def load_model(folder: Path, device: torch.device) -> LoadedModel:
+    """Load the archive that was unpacked into `folder`.
+
+    Raises:
+        LoadError: it is damaged, unsafe or does not fit together.
+    """
+    document = _read_document(folder)
+    _verify(folder / document.weights, document)
+    network = _prepare(_build(folder, document, device), document, device)
+    if len(document.labels) != network.class_count:
+        raise LoadError(f"{document.name}: {len(document.labels)} labels for {network.class_count} classes")
+    return LoadedModel(document, network, device)
+
+
+def choose_device(gpu_id: int | None) -> torch.device:
+    """The GPU that TorchServe gave this worker, or the CPU where it gave none or none works."""
+    if gpu_id is not None and torch.cuda.is_available():
+        return torch.device("cuda", int(gpu_id))
+    return torch.device("cpu")
+
+
+def _read_document(folder: Path) -> ModelDocument:
+    try:
+        return ModelDocument.model_validate_json((folder / DOCUMENT_NAME).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise LoadError(f"{DOCUMENT_NAME} is missing or unreadable: {error}") from None
+
+
+def _verify(weights: Path, document: ModelDocument) -> None:
+    """Compare the digest before anything reads the file."""
+    try:
+        with weights.open("rb") as file:
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        raise WeightsError(f"{document.name}: there are no weights in the archive") from None
+    if actual != document.sha256:
+        raise DigestError(f"{document.name}: sha256 of the weights is {actual}, but {document.sha256} is required")
+
+
+def _build(folder: Path, document: ModelDocument, device: torch.device) -> nn.Module:
+    """The network with its weights."""
+    if document.source.kind == "pt2":
+        try:
+            return load_export(folder / document.weights, device)
+        except Exception as error:
+            raise WeightsError(f"{document.name}: {error}") from error
+    try:
+        module = _construct(folder, document)
+    except Exception as error:
+        raise ArchitectureError(f"{document.name}: {document.architecture} cannot be built: {error}") from error
+    if not isinstance(module, nn.Module):
+        raise ArchitectureError(f"{document.name}: {document.architecture} did not return a torch module")
+    _fill(module, read_weights(folder / document.weights), document.name)
+    return module.float().eval().to(device)
+
+
+def _construct(folder: Path, document: ModelDocument) -> Any:
+    """Call the constructor; no weights are fetched."""
+    source, arguments = document.source, document.arguments
+    if source.kind == "torchvision":
+        ensure_operators()
+        import torchvision
+
+        return torchvision.models.get_model(source.name, weights=None, **arguments)
+    if source.kind == "timm":
+        ensure_operators()  # timm imports torchvision
+        import timm
+
+        return timm.create_model(source.name, pretrained=False, **arguments)
+    return getattr(_import_file(folder / source.file, document.name), source.name)(**arguments)
+
+
+def _import_file(path: Path, model: str) -> Any:
+    """Import a file of the archive under a name of its own: two models may both bring a `net.py`."""
+    name = f"_whylight_architecture_{model.replace('-', '_')}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path.name} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """A state dict, floating-point numbers as float32.
+
+    Raises:
+        WeightsError: not readable without unpickling objects, or not a plain state dict.
+    """
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path.name} cannot be read: {error}") from None
+    except Exception as error:
+        logger.debug("weights refused", exc_info=error)
+        raise WeightsError(f"{path.name} holds more than tensors, or is damaged: it is not unpickled") from None
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"{path.name} must hold a plain state dict: names and tensors, nothing around it")
+    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+
+
+def _fill(module: nn.Module, state: dict[str, Tensor], model: str) -> None:
+    try:
+        module.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        hint = ""
+        if all(name.startswith("module.") for name in state):
+            hint = " (every name begins with 'module.': save the state of the wrapped module)"
+        raise WeightsError(f"{model}: the weights do not fit the architecture{hint}: {error}") from None
+
+
+def _prepare(module: nn.Module, document: ModelDocument, device: torch.device) -> Network:
+    preprocessing = document.preprocessing
+    try:
+        return Network(
+            module,
+            input_size=preprocessing.size,
+            mean=preprocessing.mean,
+            std=preprocessing.std,
+            target_layer=document.target_layer,
+            device=device,
+        )
+    except ExplainerError as error:
+        raise ArchitectureError(f"{document.name}: {error}") from error
+    except Exception as error:
+        size = "x".join(map(str, preprocessing.size))
+        hint = "; an export needs a dynamic batch dimension" if document.source.kind == "pt2" else ""
+        raise ArchitectureError(f"{document.name}: a batch of {size} images fails{hint}: {error}") from error

@@ -1,0 +1,1 @@
+"""Models that Whylight serves, and the manifest that turns them into archives."""

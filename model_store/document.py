@@ -1,0 +1,59 @@
+"""`model.json`: what an archive tells the handler about its model. Never imports torch."""
+
+from typing import Any
+
+from model_store.schema import Architecture, Digest, Frozen, ModelEntry, PositiveInt, Preprocessing
+
+DOCUMENT_NAME = "model.json"
+# Files have fixed names inside an archive: names of the operator's machine stay outside.
+ARCHITECTURE_FILE = "whylight_architecture.py"
+EXPORT_FILE = "export.pt2"
+
+
+class ModelDocument(Frozen):
+    """Everything that the handler needs beside the weights.
+
+    Attributes:
+        architecture: for people, for example "torchvision:resnet50" or "python:cnn.py:DigitsCNN".
+        source: the same in parts, with the names of files as they are inside the archive.
+        weights: name of the weights file inside the archive; the export itself for `pt2`.
+        sha256: of that file.
+        preprocessing_digest: `Preprocessing.digest()`.
+        threads: threads of torch; None: torch decides.
+    """
+
+    name: str
+    version: str
+    description: str
+    architecture: str
+    source: Architecture
+    arguments: dict[str, Any]
+    weights: str
+    sha256: Digest
+    labels: tuple[str, ...]
+    target_layer: str | None
+    preprocessing: Preprocessing
+    preprocessing_digest: str
+    threads: PositiveInt | None
+
+    @classmethod
+    def from_entry(cls, entry: ModelEntry, labels: tuple[str, ...]) -> "ModelDocument":
+        """The document of a manifest's entry, without any path of the machine that builds the archive."""
+        source = entry.source
+        names = {"python": ARCHITECTURE_FILE, "pt2": EXPORT_FILE}
+        suffix = (entry.weights or "").rpartition(".")[2]
+        return cls(
+            name=entry.name,
+            version=entry.version,
+            description=entry.description,
+            architecture=source.text,
+            source=source.model_copy(update={"file": names.get(source.kind, "")}),
+            arguments=entry.arguments,
+            weights=EXPORT_FILE if source.kind == "pt2" else f"weights.{suffix}",
+            sha256=entry.sha256,
+            labels=labels,
+            target_layer=entry.target_layer,
+            preprocessing=entry.preprocessing,
+            preprocessing_digest=entry.preprocessing.digest(),
+            threads=entry.serving.threads,
+        )

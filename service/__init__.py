@@ -1,0 +1,1 @@
+"""The gRPC front: validates, admits, calls the worker, maps errors, observes. Never imports torch."""

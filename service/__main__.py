@@ -1,0 +1,5 @@
+"""`python -m service` is the command `whylight`."""
+
+from service.cli import main
+
+main()

@@ -1,0 +1,110 @@
+"""The deployed models: what their workers said of themselves, and how they are."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from protos.explain.v1 import types_pb2
+from protos.worker.v1 import worker_pb2
+from service.errors import ModelNotFoundError, WorkerUnavailableError
+
+
+@dataclass(frozen=True)
+class DeployedModel:
+    """One model.
+
+    Attributes:
+        name: name of the model.
+        state: how its workers are.
+        description: what the worker said of it; None until it was ready for the first time.
+        methods: the saliency methods that its worker knows, by name.
+        indices: class indices by label (several where labels repeat).
+    """
+
+    name: str
+    state: types_pb2.ModelState = types_pb2.MODEL_STATE_UNAVAILABLE
+    description: types_pb2.Model | None = None
+    methods: Mapping[str, types_pb2.MethodInfo] = field(default_factory=dict)
+    indices: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def known(self) -> types_pb2.Model:
+        """The description.
+
+        Raises:
+            WorkerUnavailableError: no worker was ever ready.
+        """
+        if self.description is None:
+            raise WorkerUnavailableError("the model is not ready yet")
+        return self.description
+
+    def refusal(self, method: str) -> str | None:
+        """Why `method` cannot explain this model, or None where it can."""
+        for support in self.known.methods:
+            if support.method == method and not support.supported:
+                return str(support.reason)
+        return None
+
+
+class Catalog:
+    """The models in the order in which they were declared."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, DeployedModel] = {}
+
+    def declare(self, name: str) -> None:
+        """Make a model known that is not ready yet."""
+        self._models.setdefault(name, DeployedModel(name))
+
+    def forget(self, name: str) -> None:
+        """Drop a model that is deployed no longer, or was never ours."""
+        self._models.pop(name, None)
+
+    def __iter__(self) -> Iterator[DeployedModel]:
+        return iter(tuple(self._models.values()))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._models
+
+    def get(self, name: str) -> DeployedModel:
+        """The model of that name.
+
+        Raises:
+            ModelNotFoundError: there is none.
+        """
+        model = self._models.get(name)
+        if model is None:
+            raise ModelNotFoundError("no such model; ListModels names the deployed ones")
+        return model
+
+    def get_ready(self, name: str, version: str) -> DeployedModel:
+        """The model of that name, once a worker has told what it can do.
+
+        Args:
+            name: as the client wrote it.
+            version: the version that must answer, or "" for the deployed one.
+
+        Raises:
+            ModelNotFoundError: there is none, or not in that version.
+            WorkerUnavailableError: no worker was ever ready.
+        """
+        model = self.get(name)
+        if version not in ("", model.known.version):
+            raise ModelNotFoundError("the model is not deployed in this version; GetModel names the deployed one")
+        return model
+
+    def set_state(self, name: str, state: types_pb2.ModelState) -> None:
+        """Record how a model's workers are."""
+        self._models[name] = replace(self._models[name], state=state)
+
+    def describe(self, name: str, result: worker_pb2.DescribeResult) -> None:
+        """Record what a worker said of its model."""
+        indices: dict[str, tuple[int, ...]] = {}
+        for index, label in enumerate(result.model.labels):
+            indices[label] = (*indices.get(label, ()), index)
+        self._models[name] = replace(
+            self._models[name],
+            description=result.model,
+            methods=MappingProxyType({method.name: method for method in result.methods}),
+            indices=MappingProxyType(indices),
+        )

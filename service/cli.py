@@ -1,0 +1,184 @@
+"""The command `whylight`: start the service, or ask it."""
+
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from model_store.archive import ArchiveError
+from model_store.manifest import ManifestError
+from protos.explain.v1 import explanation_service_pb2 as api
+from protos.explain.v1 import types_pb2
+from service import server
+from service.client import CallError, Client, build_method, build_targets
+from service.settings import Settings
+from service.torchserve.errors import TorchServeError
+
+app = typer.Typer(help="Predictions of image classifiers, and why.", no_args_is_help=True, add_completion=False)
+out = Console()
+err = Console(stderr=True)
+
+Address = Annotated[str, typer.Option(envvar="WHYLIGHT_ADDRESS", help="host:port of the service.")]
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+
+START_ERRORS = (server.StartError, ManifestError, ArchiveError, TorchServeError)
+
+
+@app.command()
+def serve(
+    port: Annotated[int | None, typer.Option(help="Port of the gRPC API; 0 takes a free one.")] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="Port of the Prometheus endpoint; 0: a free one.")] = None,
+    manifest: Annotated[Path | None, typer.Option(help="The models to serve.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Folder for the built archives.")] = None,
+    ready_file: Annotated[Path | None, typer.Option(help="Written, with the addresses, once all is ready.")] = None,
+) -> None:
+    """Start the service and its workers, and answer until interrupted."""
+    given = {"port": port, "metrics_port": metrics_port, "manifest": manifest, "store": store, "ready_file": ready_file}
+    try:
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        for problem in error.errors():
+            err.print(f"[red]setting {'.'.join(map(str, problem['loc']))}: {problem['msg']}", highlight=False)
+        raise typer.Exit(2) from None
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        asyncio.run(_serve(settings))
+    except START_ERRORS as error:
+        err.print(f"[red]{error}", highlight=False)
+        raise typer.Exit(1) from None
+
+
+async def _serve(settings: Settings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with server.running(settings) as service:
+        out.print(f"gRPC    {service.address}\nmetrics {service.metrics}", highlight=False)
+        with err.status("starting the workers"):
+            ready = asyncio.create_task(server.wait_until_ready(service, settings.start_timeout))
+            stopped = asyncio.create_task(stop.wait())
+            await asyncio.wait((ready, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if not stop.is_set():
+            ready.result()
+            if settings.ready_file is not None:
+                server.write_ready_file(settings.ready_file, service)
+            out.print("ready")
+            await stopped
+        for task in (ready, stopped):
+            task.cancel()
+
+
+@app.command()
+def explain(
+    image: Annotated[Path, typer.Argument(help="JPEG, PNG, WebP or BMP.")],
+    model: Annotated[str, typer.Option(help="Name of a deployed model.")],
+    method: Annotated[str, typer.Option(help="Saliency method.")] = "grad_cam",
+    parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="name=value of the method.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="Class index or label; may be repeated.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Explain the k most probable classes.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Overlay PNG to write.")] = None,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Ask for a prediction and its explanation."""
+    try:
+        request = api.ExplainRequest(
+            model=model,
+            image=image.read_bytes(),
+            method=build_method(method, parameter or []),
+            targets=build_targets(target or [], top_k),
+            output=api.OutputOptions(overlay_png=output is not None),
+        )
+        with Client(address) as client, err.status("waiting for the service"):
+            response = client.explain(request)
+    except (CallError, OSError) as error:
+        _fail(error)
+    _print_predictions(response)
+    if output is not None:
+        _write_overlays(response, output)
+    for warning in response.warnings:
+        err.print(f"[yellow]{types_pb2.WarningCode.Name(warning.code)}: {warning.message}", highlight=False)
+
+
+def _print_predictions(response: api.ExplainResponse) -> None:
+    explained = {explanation.target.index for explanation in response.explanations}
+    table = Table("class", "label", "probability", "explained", title=response.provenance.model)
+    rows = {score.index: score for score in response.predictions}
+    rows.update({explanation.target.index: explanation.target for explanation in response.explanations})
+    for index, score in rows.items():
+        table.add_row(str(index), score.label, f"{score.probability:.4f}", "yes" if index in explained else "")
+    out.print(table)
+    total = response.timings.total.ToNanoseconds() / 1e6
+    out.print(
+        f"{response.provenance.method.WhichOneof('method')} on {response.provenance.target_layer or 'no layer'}, "
+        f"{response.provenance.device}, {total:.1f} ms, request {response.provenance.request_id}",
+        highlight=False,
+    )
+
+
+def _write_overlays(response: api.ExplainResponse, output: Path) -> None:
+    """One file for one target; with several, the class index is put before the suffix."""
+    for explanation in response.explanations:
+        if not explanation.overlay_png:
+            continue
+        several = len(response.explanations) > 1
+        path = output.with_stem(f"{output.stem}_{explanation.target.index}") if several else output
+        path.write_bytes(explanation.overlay_png)
+        out.print(f"wrote {path}", highlight=False)
+
+
+@app.command()
+def models(address: Address = DEFAULT_ADDRESS) -> None:
+    """List the deployed models."""
+    table = Table("name", "version", "state", "classes", "target layer", "description")
+    with _client(address) as client:
+        for model in _ask(client.models):
+            state = types_pb2.ModelState.Name(model.state).removeprefix("MODEL_STATE_").lower()
+            layer = model.target_layer
+            where = f"{layer.path} ({layer.channels} x {layer.height} x {layer.width})" if layer.path else ""
+            table.add_row(model.name, model.version, state, str(model.class_count), where, model.description)
+    out.print(table)
+
+
+@app.command()
+def methods(
+    model: Annotated[str, typer.Option(help="Only the methods that work on this model.")] = "",
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """List the saliency methods with their parameters."""
+    table = Table("name", "title", "reference", "parameters", "works on", "models")
+    with _client(address) as client:
+        for method in _ask(lambda: client.methods(model)):
+            parameters = "\n".join(f"{each.name}: {each.description}" for each in method.parameters)
+            table.add_row(
+                method.name, method.title, method.reference, parameters, method.requirement, "\n".join(method.models)
+            )
+    out.print(table)
+
+
+def _client(address: str) -> Client:
+    return Client(address)
+
+
+def _ask(call: Any) -> Any:
+    try:
+        return call()
+    except CallError as error:
+        _fail(error)
+
+
+def _fail(error: Exception) -> None:
+    text = f"cannot read the image: {error.strerror}" if isinstance(error, OSError) else str(error)
+    err.print(f"[red]{text}", highlight=False)
+    raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point of the command."""
+    sys.exit(app())

@@ -1,0 +1,37 @@
+"""What a request asks for, checked: the service works with these, never with half-validated messages."""
+
+from dataclasses import dataclass
+
+from protos.explain.v1 import explanation_service_pb2, method_pb2
+
+
+@dataclass(frozen=True)
+class PredictCommand:
+    """Classify one image.
+
+    Attributes:
+        model: name of a deployed model.
+        image: the encoded image.
+        top_k: how many classes to return, 1 to 100.
+    """
+
+    model: str
+    image: bytes
+    top_k: int
+
+
+@dataclass(frozen=True)
+class ExplainCommand(PredictCommand):
+    """Classify one image and explain classes of it.
+
+    Attributes:
+        method: the method with the parameters that the client set.
+        class_indices: the classes to explain; empty when `target_top_k` decides.
+        target_top_k: explain the k most probable classes; 0 when `class_indices` decides.
+        output: what to send besides the numbers, every choice made.
+    """
+
+    method: method_pb2.Method
+    class_indices: tuple[int, ...]
+    target_top_k: int
+    output: explanation_service_pb2.OutputOptions

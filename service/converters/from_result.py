@@ -1,0 +1,101 @@
+"""From the worker's result to public answers."""
+
+from google.protobuf import duration_pb2
+
+from protos.explain.v1 import explanation_service_pb2 as api
+from protos.explain.v1 import types_pb2
+from protos.worker.v1 import worker_pb2
+from service.catalog import DeployedModel
+from service.observation import Observation
+
+LOW_CONFIDENCE = 0.5
+INTERPRETATION = (
+    "The map shows which parts of the image influenced this model's score for the class. It does not show where an "
+    "object or a lesion is, and it is no measure of whether the prediction is right."
+)
+
+
+def to_predict_response(
+    result: worker_pb2.ImageResult, model: DeployedModel, observation: Observation
+) -> api.PredictResponse:
+    """The answer to Predict."""
+    return api.PredictResponse(
+        predictions=result.predictions,
+        image=result.image,
+        provenance=_provenance(result, model, observation),
+        timings=_timings(observation),
+        warnings=_warnings(result),
+    )
+
+
+def to_explain_response(
+    result: worker_pb2.ImageResult, model: DeployedModel, observation: Observation
+) -> api.ExplainResponse:
+    """The answer to Explain."""
+    return api.ExplainResponse(
+        predictions=result.predictions,
+        explanations=result.explanations,
+        image=result.image,
+        provenance=_provenance(result, model, observation),
+        timings=_timings(observation),
+        warnings=_warnings(result),
+        interpretation=INTERPRETATION,
+    )
+
+
+def record_worker_stages(result: worker_pb2.ImageResult, round_trip: float, observation: Observation) -> None:
+    """Split the seconds of a round trip into the worker's stages and the way there and back."""
+    for stage in ("decode", "compute", "render"):
+        observation.stages[stage] = getattr(result, stage).ToNanoseconds() / 1e9
+    observation.stages["transport"] = max(0.0, round_trip - result.handler.ToNanoseconds() / 1e9)
+
+
+def _provenance(
+    result: worker_pb2.ImageResult, model: DeployedModel, observation: Observation
+) -> types_pb2.Provenance:
+    known = model.known
+    return types_pb2.Provenance(
+        request_id=observation.request_id,
+        model=model.name,
+        model_version=known.version,
+        weights_digest=known.weights_digest,
+        preprocessing_digest=known.preprocessing_digest,
+        method=result.resolved_method if result.HasField("resolved_method") else None,
+        target_layer=result.target_layer,
+        device=known.device,
+        library_versions=known.library_versions,
+    )
+
+
+def _timings(observation: Observation) -> types_pb2.Timings:
+    timings = types_pb2.Timings(total=_duration(observation.elapsed))
+    for stage, seconds in observation.stages.items():
+        getattr(timings, stage).CopyFrom(_duration(seconds))
+    return timings
+
+
+def _duration(seconds: float) -> duration_pb2.Duration:
+    duration = duration_pb2.Duration()
+    duration.FromNanoseconds(int(seconds * 1e9))
+    return duration
+
+
+def _warnings(result: worker_pb2.ImageResult) -> list[types_pb2.Warning]:
+    found = []
+    if result.predictions and result.predictions[0].probability < LOW_CONFIDENCE:
+        found.append(
+            types_pb2.Warning(
+                code=types_pb2.WARNING_CODE_LOW_CONFIDENCE,
+                message=f"The predicted class has a probability below {LOW_CONFIDENCE}: the model itself is unsure.",
+            )
+        )
+    found.extend(
+        types_pb2.Warning(
+            code=types_pb2.WARNING_CODE_DEGENERATE_MAP,
+            message="The map is constant: it says nothing about the image, and is not drawn.",
+            target_index=explanation.target.index,
+        )
+        for explanation in result.explanations
+        if explanation.map.degenerate
+    )
+    return found

@@ -1,0 +1,108 @@
+"""What can go wrong, and the one table from errors to gRPC status codes.
+
+Every message is written for clients: no path, no value out of an image, no text of another library.
+"""
+
+from dataclasses import dataclass
+
+import grpc
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One unacceptable field of a request: its path, for example "method.grad_cam.layer", and what is wrong with it."""
+
+    field: str
+    description: str
+
+
+class ServiceError(Exception):
+    """Base of every error that reaches a client.
+
+    Attributes:
+        reason: upper-case reason for google.rpc.ErrorInfo.
+        retry_after: seconds after which a retry makes sense, or None where it makes none.
+        violations: the unacceptable fields of the request.
+    """
+
+    reason = "INTERNAL"
+    retry_after: float | None = None
+    violations: tuple[Violation, ...] = ()
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason or self.reason
+
+
+class InvalidRequestError(ServiceError):
+    """The request itself is wrong: sending it again gives the same answer."""
+
+    reason = "INVALID_REQUEST"
+
+    def __init__(self, message: str, violations: tuple[Violation, ...], *, reason: str | None = None) -> None:
+        super().__init__(message, reason=reason)
+        self.violations = violations
+
+
+class ModelNotFoundError(ServiceError):
+    """No such model, or not in that version."""
+
+    reason = "MODEL_NOT_FOUND"
+
+
+class MethodNotApplicableError(ServiceError):
+    """The method is not defined for this model's network."""
+
+    reason = "METHOD_NOT_APPLICABLE"
+
+
+class NoRoomError(ServiceError):
+    """The queue is full."""
+
+    reason = "QUEUE_FULL"
+    retry_after = 1.0
+
+
+class OutOfMemoryError(ServiceError):
+    """The worker has no memory for this request."""
+
+    reason = "OUT_OF_MEMORY"
+    retry_after = 5.0
+
+
+class DrainingError(ServiceError):
+    """The service is shutting down and takes no new work."""
+
+    reason = "DRAINING"
+    retry_after = 5.0
+
+
+class WorkerUnavailableError(ServiceError):
+    """No worker for this model: it is loading, crashed or unreachable."""
+
+    reason = "WORKER_UNAVAILABLE"
+    retry_after = 2.0
+
+
+class DeadlineError(ServiceError):
+    """The client's deadline has passed, or would pass before an answer."""
+
+    reason = "DEADLINE_EXCEEDED"
+
+
+class InternalError(ServiceError):
+    """A fault of ours. The log has it under the request id."""
+
+
+STATUS_CODES: dict[type[ServiceError], grpc.StatusCode] = {
+    InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
+    ModelNotFoundError: grpc.StatusCode.NOT_FOUND,
+    MethodNotApplicableError: grpc.StatusCode.FAILED_PRECONDITION,
+    NoRoomError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    OutOfMemoryError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    DrainingError: grpc.StatusCode.UNAVAILABLE,
+    WorkerUnavailableError: grpc.StatusCode.UNAVAILABLE,
+    DeadlineError: grpc.StatusCode.DEADLINE_EXCEEDED,
+    InternalError: grpc.StatusCode.INTERNAL,
+}

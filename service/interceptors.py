@@ -1,0 +1,95 @@
+"""Around every call: a request id, one observation, and errors that say what they should and no more."""
+
+import asyncio
+import logging
+import re
+import traceback
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias, cast
+
+import grpc
+
+from service.errors import STATUS_CODES, InternalError, ServiceError
+from service.metrics import Metrics
+from service.observation import Observation, observing
+from service.status_details import trailing_metadata
+
+REQUEST_ID_KEY = "x-request-id"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_OURS = "/explain.v1."
+
+logger = logging.getLogger(__name__)
+
+# Quoted: only the type stubs know these as generic.
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
+Unary: TypeAlias = "Callable[[Any, Context], Awaitable[Any]]"
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Observes every unary call of our own service and turns its errors into statuses."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Wrap the handler; health and reflection pass untouched."""
+        handler = await continuation(handler_call_details)
+        path = handler_call_details.method
+        if handler is None or handler.unary_unary is None or not path.startswith(_OURS):
+            return handler
+        return grpc.unary_unary_rpc_method_handler(
+            self._wrap(cast(Unary, handler.unary_unary), path.rpartition("/")[2]),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _wrap(self, behaviour: Unary, rpc: str) -> Unary:
+        async def observed(request: Any, context: Context) -> Any:
+            observation = Observation(_request_id(context), rpc)
+            await context.send_initial_metadata(((REQUEST_ID_KEY, observation.request_id),))
+            code = grpc.StatusCode.CANCELLED
+            try:
+                with observing(observation):
+                    response = await behaviour(request, context)
+                code = grpc.StatusCode.OK
+                return response
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                known = error if isinstance(error, ServiceError) else _fault(error, observation)
+                code = STATUS_CODES[type(known)]
+                await context.abort(code, known.message, trailing_metadata(known))
+            finally:
+                self._finish(observation, code)
+
+        return observed
+
+    def _finish(self, observation: Observation, code: grpc.StatusCode) -> None:
+        self._metrics.finished(observation, code.name)
+        logger.info(
+            "%s %s model=%s method=%s code=%s seconds=%.4f",
+            observation.request_id, observation.rpc, observation.model, observation.method, code.name,
+            observation.elapsed,
+        )  # fmt: skip
+
+
+def _request_id(context: Context) -> str:
+    """The client's own id when it is a harmless one, else a new one."""
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
+            return value
+    return uuid.uuid4().hex
+
+
+def _fault(error: Exception, observation: Observation) -> InternalError:
+    """Log where a fault of ours happened (its text may hold a user's data) and give the client only the id."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames[-4:]))
+    logger.error("%s fault %s at %s", observation.request_id, type(error).__name__, place)
+    return InternalError(f"internal error, request {observation.request_id}")

@@ -1,0 +1,61 @@
+"""The service's Prometheus metrics."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from service.observation import Observation
+
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Metrics:
+    """All metrics in one registry of their own, so that two services in one process do not collide."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        labels = ("rpc", "model", "method")
+        self.requests = Counter(
+            "whylight_requests", "Finished requests by gRPC status code.", (*labels, "code"), registry=registry
+        )
+        self.request_seconds = Histogram(
+            "whylight_request_duration_seconds",
+            "Time from the arrival of a request to its answer.",
+            labels,
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        self.stage_seconds = Histogram(
+            "whylight_stage_duration_seconds",
+            "Time of one stage of a request: transport, decode, compute, render.",
+            (*labels, "stage"),
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        self.queue_seconds = Histogram(
+            "whylight_queue_duration_seconds",
+            "Time that a request waited for room.",
+            ("model", "method"),
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        self.waiting = Gauge("whylight_queue_length", "Requests that wait for room.", ("model",), registry=registry)
+        self.in_flight = Gauge("whylight_in_flight", "Requests with the workers.", ("model",), registry=registry)
+        self.degenerate = Counter(
+            "whylight_degenerate_maps", "Explanations whose map is constant.", ("model", "method"), registry=registry
+        )
+        self.ready_workers = Gauge("whylight_ready_workers", "Workers that can answer.", ("model",), registry=registry)
+        self.workers = Gauge("whylight_workers", "Workers that there should be.", ("model",), registry=registry)
+        self.worker_restarts = Gauge(
+            "whylight_torchserve_restarts", "How often TorchServe died and was started again.", registry=registry
+        )
+
+    def finished(self, observation: Observation, code: str) -> None:
+        """Record a request that was answered with gRPC status `code`."""
+        labels = (observation.rpc, observation.model, observation.method)
+        self.requests.labels(*labels, code).inc()
+        self.request_seconds.labels(*labels).observe(observation.elapsed)
+        for stage, seconds in observation.stages.items():
+            if stage == "admission":
+                self.queue_seconds.labels(observation.model, observation.method).observe(seconds)
+            else:
+                self.stage_seconds.labels(*labels, stage).observe(seconds)

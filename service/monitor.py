@@ -1,0 +1,150 @@
+"""Keeps the catalogue, the health service and the gauges true to what the workers are."""
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+from grpc_health.v1 import health_pb2
+
+from protos.explain.v1 import types_pb2
+from service.catalog import Catalog, DeployedModel
+from service.converters import worker
+from service.errors import ServiceError
+from service.metrics import Metrics
+from service.torchserve.client import ModelWorkers, WorkerClient
+
+SERVICE = "explain.v1.ExplanationService"
+DESCRIBE_TIMEOUT = 60.0
+
+logger = logging.getLogger(__name__)
+
+
+class HealthSink(Protocol):
+    """The part of grpc.health.v1's servicer that the monitor writes to."""
+
+    async def set(self, service: str, status: "health_pb2.HealthCheckResponse.ServingStatus") -> None:
+        """Record the status of a service and tell those who watch it."""
+
+
+class Monitor:
+    """Looks at the workers again and again.
+
+    The service, and "" for the whole server, is SERVING when every model has a ready worker. A model's own status is
+    under "models/NAME".
+    """
+
+    def __init__(
+        self,
+        client: WorkerClient,
+        catalog: Catalog,
+        health: HealthSink,
+        metrics: Metrics,
+        *,
+        interval: float,
+        discover: bool,
+        restarts: Callable[[], int],
+    ) -> None:
+        """Prepare the monitor; `run` starts it.
+
+        Args:
+            client: asks the workers.
+            catalog: the models to look after.
+            health: told about every change.
+            metrics: the gauges to keep.
+            interval: seconds between two looks.
+            discover: take over every model that TorchServe has; otherwise only the declared ones count.
+            restarts: how often TorchServe was started again.
+        """
+        self._client = client
+        self._catalog = catalog
+        self._health = health
+        self._metrics = metrics
+        self._interval = interval
+        self._discover = discover
+        self._restarts = restarts
+        self._foreign: set[str] = set()
+        self._said: dict[str, int] = {}
+        self.all_ready = asyncio.Event()
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(self._interval)
+
+    async def look(self) -> None:
+        """Look once at every model."""
+        try:
+            workers = await self._client.worker_states()
+        except ServiceError:
+            workers = {}
+        if self._discover:
+            for name in workers.keys() - self._foreign:
+                self._catalog.declare(name)
+        await asyncio.gather(*(self._update(model, workers.get(model.name)) for model in self._catalog))
+        self._metrics.worker_restarts.set(self._restarts())
+        await self._tell()
+
+    async def _update(self, model: DeployedModel, workers: ModelWorkers | None) -> None:
+        ready, total = (workers.ready, workers.total) if workers else (0, 0)
+        self._metrics.ready_workers.labels(model.name).set(ready)
+        self._metrics.workers.labels(model.name).set(total)
+        answers = bool(ready) and (model.state in _SERVING or await self._describe(model))
+        if model.name in self._catalog:
+            self._catalog.set_state(model.name, _state(ready if answers else 0, total, model.description is not None))
+
+    async def _describe(self, model: DeployedModel) -> bool:
+        """Ask a worker what its model can do: at the start, and whenever the model comes back. False: no answer."""
+        request_id = uuid.uuid4().hex
+        body = worker.to_describe_request(request_id, DESCRIBE_TIMEOUT)
+        try:
+            answer = await self._client.send(model.name, body, DESCRIBE_TIMEOUT)
+            description = worker.from_work_response(answer, request_id).description
+        except (ServiceError, ValueError) as error:
+            logger.warning("model %s does not describe itself: %s", model.name, type(error).__name__)
+            if self._discover and isinstance(error, ValueError):
+                self._foreign.add(model.name)
+                self._catalog.forget(model.name)
+            return False
+        self._catalog.describe(model.name, description)
+        logger.info("model %s is ready on %s", model.name, description.model.device)
+        return True
+
+    async def _tell(self) -> None:
+        """Tell the health service what has changed."""
+        serving = {f"models/{model.name}": model.state in _SERVING for model in self._catalog}
+        everything = bool(serving) and all(serving.values())
+        for name, good in {**serving, SERVICE: everything, "": everything}.items():
+            status = health_pb2.HealthCheckResponse.SERVING if good else health_pb2.HealthCheckResponse.NOT_SERVING
+            if self._said.get(name) != status:
+                self._said[name] = status
+                await self._health.set(name, status)
+        if everything:
+            self.all_ready.set()
+        else:
+            self.all_ready.clear()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Look in the background for the length of a block."""
+        task = asyncio.create_task(self.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+_SERVING = (types_pb2.MODEL_STATE_READY, types_pb2.MODEL_STATE_DEGRADED)
+
+
+def _state(ready: int, total: int, was_ready: bool) -> types_pb2.ModelState:
+    if ready:
+        return types_pb2.MODEL_STATE_READY if ready >= total else types_pb2.MODEL_STATE_DEGRADED
+    if total and not was_ready:
+        return types_pb2.MODEL_STATE_LOADING
+    return types_pb2.MODEL_STATE_UNAVAILABLE

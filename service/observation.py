@@ -1,0 +1,62 @@
+"""The one struct per request from which the reply's timings, the metrics and the log line are made."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+STAGES = ("admission", "transport", "decode", "compute", "render")
+
+
+@dataclass
+class Observation:
+    """What is known of a request while it runs.
+
+    Attributes:
+        request_id: identifies the request in logs, metadata and provenance.
+        rpc: name of the remote procedure.
+        model: name of a deployed model, or "" before one was found: a client's own text never becomes a label.
+        method: name of the saliency method, or "".
+        stages: seconds by stage, a subset of STAGES.
+        started: time.perf_counter() at the beginning.
+    """
+
+    request_id: str
+    rpc: str
+    model: str = ""
+    method: str = ""
+    stages: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the request began."""
+        return time.perf_counter() - self.started
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure a stage, also when it fails."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stages[name] = time.perf_counter() - began
+
+
+_current: ContextVar[Observation] = ContextVar("observation")
+
+
+def current() -> Observation:
+    """The observation of the request that this task works on."""
+    return _current.get()
+
+
+@contextmanager
+def observing(observation: Observation) -> Iterator[Observation]:
+    """Make `observation` the current one of this task."""
+    token = _current.set(observation)
+    try:
+        yield observation
+    finally:
+        _current.reset(token)

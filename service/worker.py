@@ -1,0 +1,73 @@
+"""The TorchServe that the service works with: its own, or one that runs elsewhere."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from model_store.archive import build_archive
+from model_store.manifest import Manifest, load_manifest
+from service.settings import Settings
+from service.torchserve.endpoint import Endpoint
+from service.torchserve.java import find_java
+from service.torchserve.supervisor import ServedModel, Supervisor, SupervisorOptions
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Where the models run.
+
+    Attributes:
+        endpoint: gives the addresses to talk to now.
+        models: names of the models that must be there; empty when TorchServe decides.
+        restarts: how often TorchServe died and was started again.
+    """
+
+    endpoint: Callable[[], Endpoint]
+    models: tuple[str, ...]
+    restarts: Callable[[], int]
+
+
+@contextlib.asynccontextmanager
+async def start_worker(settings: Settings) -> AsyncIterator[Worker]:
+    """Have TorchServe for the length of a block.
+
+    Raises:
+        ManifestError, ArchiveError: the models cannot be packed.
+        JavaNotFoundError: there is no Java to run TorchServe with.
+    """
+    if settings.external_worker:
+        yield Worker(lambda: _external(settings), (), lambda: 0)
+        return
+    manifest = load_manifest(settings.manifest)
+    models = await asyncio.to_thread(_served_models, manifest, settings)
+    supervisor = Supervisor(models, SupervisorOptions(java=await asyncio.to_thread(find_java, settings.java)))
+    await supervisor.start()
+    try:
+        yield Worker(lambda: supervisor.endpoint, tuple(model.name for model in models), lambda: supervisor.restarts)
+    finally:
+        await supervisor.stop()
+
+
+def _external(settings: Settings) -> Endpoint:
+    return Endpoint(
+        inference=str(settings.worker_inference_address),
+        management=str(settings.worker_management_address),
+        key_file=settings.worker_key_file,
+    )
+
+
+def _served_models(manifest: Manifest, settings: Settings) -> list[ServedModel]:
+    """Build the archives and say how each is to be served."""
+    return [
+        ServedModel(
+            name=entry.name,
+            version=entry.version,
+            archive=build_archive(entry, settings.manifest.parent, settings.store),
+            workers=entry.serving.workers,
+            batch_size=entry.serving.batch_size,
+            max_batch_delay_ms=entry.serving.max_batch_delay_ms,
+            response_timeout_s=entry.serving.response_timeout_s,
+        )
+        for entry in manifest.models
+    ]

@@ -1,0 +1,131 @@
+"""A worker that answers in process, for tests of the front."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import grpc
+from grpc_health.v1 import health, health_pb2_grpc
+from service.torchserve.client import ModelWorkers
+
+from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
+from protos.explain.v1 import types_pb2
+from protos.worker.v1 import worker_pb2
+from service.admission import Admission
+from service.catalog import Catalog
+from service.interceptors import CallInterceptor
+from service.metrics import Metrics
+from service.monitor import Monitor
+from service.servicer import ExplanationServicer
+from service.settings import Settings
+
+LABELS = ("cat", "dog", "crane", "crane")
+MODEL = "tiny"
+
+
+def description() -> worker_pb2.DescribeResult:
+    """What the fake worker says of its model: Grad-CAM works, CAM does not."""
+    model = types_pb2.Model(
+        name=MODEL,
+        version="1.0",
+        labels=LABELS,
+        class_count=len(LABELS),
+        weights_digest="sha256:" + "0" * 64,
+        device="cpu",
+        methods=[
+            types_pb2.MethodSupport(method="grad_cam", supported=True),
+            types_pb2.MethodSupport(method="cam", supported=False, reason="it has no linear head"),
+        ],
+    )
+    layer = types_pb2.ParameterInfo(name="layer", type=types_pb2.PARAMETER_TYPE_STRING)
+    methods = [types_pb2.MethodInfo(name="grad_cam", parameters=[layer]), types_pb2.MethodInfo(name="cam")]
+    return worker_pb2.DescribeResult(model=model, methods=methods)
+
+
+def prediction(request: worker_pb2.WorkRequest) -> worker_pb2.WorkResponse:
+    """A sure prediction of class 1, with a degenerate map for each class asked for."""
+    image = request.image
+    result = worker_pb2.ImageResult(
+        predictions=[types_pb2.ClassScore(index=1, label="dog", logit=2.0, probability=0.9)],
+        explanations=[
+            {"target": {"index": index, "label": LABELS[index]}, "map": {"degenerate": True}}
+            for index in image.class_indices
+        ],
+    )
+    if image.HasField("method"):
+        result.resolved_method.CopyFrom(image.method)
+        result.target_layer = "layer4"
+    result.handler.FromMicroseconds(1500)
+    result.compute.FromMicroseconds(1000)
+    return worker_pb2.WorkResponse(status=worker_pb2.WORK_STATUS_OK, image=result)
+
+
+Answer = Callable[[worker_pb2.WorkRequest], worker_pb2.WorkResponse]
+
+
+class FakeWorker:
+    """Stands in for the client of TorchServe."""
+
+    def __init__(self) -> None:
+        self.answer: Answer = prediction
+        self.error: Exception | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.workers = {MODEL: ModelWorkers(MODEL, ready=1, total=1, versions=("1.0",))}
+        self.requests: list[worker_pb2.WorkRequest] = []
+
+    async def send(self, model: str, body: bytes, timeout: float) -> bytes:
+        request = worker_pb2.WorkRequest.FromString(body)
+        if request.HasField("describe"):
+            return worker_pb2.WorkResponse(
+                status=worker_pb2.WORK_STATUS_OK, description=description()
+            ).SerializeToString()
+        self.requests.append(request)
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        return self.answer(request).SerializeToString()
+
+    async def worker_states(self) -> dict[str, ModelWorkers]:
+        return self.workers
+
+
+class Front:
+    """The service's front on a fake worker, with a channel to it."""
+
+    def __init__(self, worker: FakeWorker, settings: Settings) -> None:
+        self.worker = worker
+        self.metrics = Metrics()
+        self.catalog = Catalog()
+        self.catalog.declare(MODEL)
+        self.admission = Admission(settings.in_flight, settings.queue_size, self.metrics)
+        self.health = health.aio.HealthServicer()
+        self.monitor = Monitor(
+            worker,  # type: ignore[arg-type]
+            self.catalog,
+            self.health,
+            self.metrics,
+            interval=0.01,
+            discover=False,
+            restarts=lambda: 0,
+        )
+        self.servicer = ExplanationServicer(settings, self.catalog, self.admission, worker, self.metrics)  # type: ignore[arg-type]
+        self.channel: grpc.aio.Channel
+        self.stub: api_grpc.ExplanationServiceStub
+
+
+@asynccontextmanager
+async def front(**settings: object) -> AsyncIterator[Front]:
+    """Run the front on a free loopback port."""
+    made = Front(FakeWorker(), Settings(_env_file=None, **settings))  # type: ignore[arg-type]
+    server = grpc.aio.server(interceptors=[CallInterceptor(made.metrics)])
+    api_grpc.add_ExplanationServiceServicer_to_server(made.servicer, server)
+    health_pb2_grpc.add_HealthServicer_to_server(made.health, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    await made.monitor.look()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        made.channel = channel
+        made.stub = api_grpc.ExplanationServiceStub(channel)
+        yield made
+    await server.stop(None)
