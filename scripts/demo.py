@@ -4,6 +4,7 @@ Run by `make demo`. Writes to build/demo/ one overlay for each model and class, 
 side by side.
 """
 
+import argparse
 import io
 import json
 import sys
@@ -19,7 +20,6 @@ from service.launch import LaunchError, launched
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "model_store" / "digits" / "samples"
-OUTPUT = ROOT / "build" / "demo"
 MODELS = ("digits-cnn", "digits-vit")
 TILE, CAPTION, GAP = 320, 34, 10
 
@@ -71,7 +71,10 @@ def _place(sheet: Image.Image, png: bytes, caption: str, corner: tuple[int, int]
 
 def main() -> None:
     """Run the demo."""
-    OUTPUT.mkdir(parents=True, exist_ok=True)
+    parser = argparse.ArgumentParser(description="Explain a photograph with two digits by both default models.")
+    parser.add_argument("--output", type=Path, default=ROOT / "build" / "demo", help="folder for the pictures")
+    output: Path = parser.parse_args().output
+    output.mkdir(parents=True, exist_ok=True)
     sample = next(each for each in json.loads((SAMPLES / "samples.json").read_text()) if len(each["labels"]) == 2)
     image = (SAMPLES / sample["file"]).read_bytes()
     console.print(f"a photograph with the handwritten digits {sample['labels'][0]} and {sample['labels'][1]}")
@@ -82,11 +85,11 @@ def main() -> None:
         responses = [explain(client, model, image, sample["labels"]) for model in MODELS]
     for response in responses:
         for each in response.explanations:
-            path = OUTPUT / f"{response.provenance.model}_{each.target.label}.png"
+            path = output / f"{response.provenance.model}_{each.target.label}.png"
             path.write_bytes(each.overlay_png)
-            console.print(f"wrote {path.relative_to(ROOT)}", highlight=False)
-    panel(image, responses).save(OUTPUT / "explanation.png", optimize=True)
-    console.print("wrote build/demo/explanation.png: everything side by side")
+            console.print(f"wrote {path}", highlight=False)
+    panel(image, responses).save(output / "explanation.png", optimize=True)
+    console.print(f"wrote {output / 'explanation.png'}: everything side by side", highlight=False)
 
 
 if __name__ == "__main__":

@@ -37,16 +37,20 @@ def generate(target: Path) -> None:
     services = [source for source in sources if source.endswith("_service.proto")]
     if protoc.main(["protoc", f"-I{PROTOS}", f"-I{well_known}", f"--grpc_python_out={target}", *services]) != 0:
         sys.exit("protoc failed")
-    for path in target.rglob("*_pb2*.py*"):
+    for path in generated(target):
         path.write_text(HEADER + IMPORT.sub(r"\1 protos.\2.v1", path.read_text()))
+
+
+def generated(folder: Path) -> list[Path]:
+    """The generated files below a folder."""
+    return [path for path in folder.rglob("*_pb2*") if path.suffix in (".py", ".pyi")]
 
 
 def drift(fresh: Path) -> list[str]:
     """Names of the committed files that differ from the freshly generated ones, or that one side lacks."""
 
     def contents(folder: Path) -> dict[str, str]:
-        return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*_pb2*.py*")
-                if "__pycache__" not in path.parts}
+        return {str(path.relative_to(folder)): path.read_text() for path in generated(folder)}
 
     made, committed = contents(fresh), contents(PROTOS)
     return sorted(name for name in made.keys() | committed.keys() if made.get(name) != committed.get(name))

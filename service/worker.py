@@ -4,13 +4,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from model_store.archive import build_archive
 from model_store.manifest import Manifest, load_manifest
 from service.settings import Settings
+from service.torchserve.config import Limits
 from service.torchserve.endpoint import Endpoint
 from service.torchserve.java import find_java
 from service.torchserve.supervisor import ServedModel, Supervisor, SupervisorOptions
+
+SLACK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,23 @@ async def start_worker(settings: Settings) -> AsyncIterator[Worker]:
         return
     manifest = load_manifest(settings.manifest)
     models = await asyncio.to_thread(_served_models, manifest, settings)
-    supervisor = Supervisor(models, SupervisorOptions(java=await asyncio.to_thread(find_java, settings.java)))
+    supervisor = Supervisor(models, _options(settings, await asyncio.to_thread(find_java, settings.java)))
     await supervisor.start()
     try:
         yield Worker(lambda: supervisor.endpoint, tuple(model.name for model in models), lambda: supervisor.restarts)
     finally:
         await supervisor.stop()
+
+
+def _options(settings: Settings, java: Path) -> SupervisorOptions:
+    """TorchServe's limits above the service's own, so that the service is the one that refuses."""
+    limits = Limits(max_request_bytes=settings.max_image_bytes + SLACK_BYTES)
+    return SupervisorOptions(
+        java=java,
+        limits=limits,
+        # The handler refuses an answer that TorchServe would kill its worker for.
+        environment={"WHYLIGHT_MAX_RESPONSE_BYTES": str(limits.max_response_bytes - SLACK_BYTES)},
+    )
 
 
 def _external(settings: Settings) -> Endpoint:

@@ -1,6 +1,7 @@
 """The files that TorchServe is started with: config.properties and its logging configuration."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,11 @@ from service.torchserve.model import ServedModel
 
 # 1,900 years. The keys die with the process; one that runs for months must not lose them after an hour.
 _TOKEN_EXPIRATION_MIN = 1_000_000_000
+
+# By default there is one per processor: with two, requests of 32 callers came in too slowly to fill the batches.
+_FEWEST_THREADS = 8
+# TorchServe reads 0 as its default of 100 ms, by which each lone request would be late.
+_SHORTEST_BATCH_DELAY_MS = 1
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,7 @@ def properties(layout: Layout, models: Sequence[ServedModel], limits: Limits, gr
         "max_request_size": limits.max_request_bytes,
         "max_response_size": limits.max_response_bytes,
         "job_queue_size": limits.queue_size,
+        "number_of_netty_threads": max(_FEWEST_THREADS, os.cpu_count() or 1),
         "default_workers_per_model": 1,
         "load_models": ",".join(f"{model.name}={_archive_link(layout, model).name}" for model in models),
         "models": json.dumps(_model_entries(layout, models, limits)),
@@ -131,7 +138,7 @@ def _model_entries(layout: Layout, models: Sequence[ServedModel], limits: Limits
                 "minWorkers": model.workers,
                 "maxWorkers": model.workers,
                 "batchSize": model.batch_size,
-                "maxBatchDelay": model.max_batch_delay_ms,
+                "maxBatchDelay": max(model.max_batch_delay_ms, _SHORTEST_BATCH_DELAY_MS),
                 "responseTimeout": model.response_timeout_s,
                 "startupTimeout": limits.startup_timeout_s,
             }

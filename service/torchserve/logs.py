@@ -24,7 +24,7 @@ class LogReader(asyncio.Protocol):
     def __init__(self) -> None:
         self._rest = b""
         self.closed = asyncio.Event()
-        self._level = logging.INFO  # of the last line with a level; the lines of a stack trace have none
+        self._level = logging.WARNING  # of the last line with a level; the lines of a stack trace have none
 
     def data_received(self, data: bytes) -> None:
         """Log every complete line."""

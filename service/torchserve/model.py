@@ -18,7 +18,7 @@ class ServedModel:
         archive: the .mar file.
         workers: number of worker processes, each with weights of its own.
         batch_size: most requests in one batch.
-        max_batch_delay_ms: milliseconds that a batch waits for more requests.
+        max_batch_delay_ms: milliseconds that a batch waits for one more request; 0 counts as 1, TorchServe's shortest.
         response_timeout_s: seconds for one batch; a worker that takes longer is killed.
     """
 

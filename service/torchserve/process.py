@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 _PASSED_ON = ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 _PASSED_ON_PREFIXES = ("WHYLIGHT_", "LC_", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "TORCH_", "PYTORCH_")
 _POLL_INTERVAL = 0.02  # seconds between two attempts to connect while Java starts
+_GUARDIAN_TIME = 5.0  # seconds for the guardian to kill everything, before the service does it
 _LAST_WORDS = 2.0  # seconds for the rest of the output of processes that have ended
 
 
@@ -77,7 +78,7 @@ class TorchServeProcess:
         if self._guardian is not None and not self._ended.is_set():
             self._tell_guardian(b"s")
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._options.grace + 5):
+                async with asyncio.timeout(self._options.grace + _GUARDIAN_TIME):
                     await self._ended.wait()
         await self.kill()
 
@@ -88,7 +89,7 @@ class TorchServeProcess:
             return
         self._tell_guardian(b"")
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(_GUARDIAN_TIME):
                 await self._ended.wait()
         if not self._ended.is_set():
             guardian.kill_session(self._guardian.pid)

@@ -1,6 +1,7 @@
 """HTTP to one of TorchServe's two interfaces: connections, tokens, nothing about what is said."""
 
 import asyncio
+import io
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ log = logging.getLogger(__name__)
 
 EndpointProvider = Callable[[], Endpoint]
 _CONNECT_TIMEOUT = 2.0  # seconds; both ends are on one machine, or on one network
+_LARGE_BODY = 1024 * 1024  # bytes
 _OCTETS = {"Content-Type": "application/octet-stream"}  # TorchServe then passes the body on as it is
 
 
@@ -109,7 +111,9 @@ class Transport:
         headers = {} if body is None else dict(_OCTETS)
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
-        async with session.request(method, self._url(path), params=query, data=body, headers=headers) as response:
+        async with session.request(
+            method, self._url(path), params=query, data=_data(body), headers=headers
+        ) as response:
             return Reply(response.status, await response.read())
 
     def _current_session(self) -> aiohttp.ClientSession:
@@ -149,3 +153,8 @@ class Transport:
         address = self._address()
         base = URL("http://localhost") if socket_path(address) else URL(address)
         return base.joinpath(*path)
+
+
+def _data(body: bytes | None) -> bytes | io.BytesIO | None:
+    """A large body goes out in pieces, so that other requests get their turn meanwhile."""
+    return io.BytesIO(body) if body and len(body) > _LARGE_BODY else body

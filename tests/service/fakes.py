@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
-from service.torchserve.client import ModelWorkers
 
 from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
 from protos.explain.v1 import types_pb2
@@ -18,6 +17,7 @@ from service.metrics import Metrics
 from service.monitor import Monitor
 from service.servicer import ExplanationServicer
 from service.settings import Settings
+from service.torchserve.client import ModelWorkers
 
 LABELS = ("cat", "dog", "crane", "crane")
 MODEL = "tiny"

@@ -7,7 +7,6 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from service.torchserve.client import ModelWorkers
 
 from protos.explain.v1 import explanation_service_pb2 as api
 from protos.explain.v1 import method_pb2, types_pb2
@@ -15,6 +14,7 @@ from protos.worker.v1 import worker_pb2
 from service.errors import DeadlineError, WorkerUnavailableError
 from service.monitor import SERVICE
 from service.status_details import KEY
+from service.torchserve.client import ModelWorkers
 from tests.service.fakes import LABELS, MODEL, front
 
 IMAGE = b"any bytes: the worker decodes"

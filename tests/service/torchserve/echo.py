@@ -15,13 +15,14 @@ VERSION = "1.0"
 def build_archive(folder: Path, config: str = "") -> Path:
     """Pack the echo handler into `folder`/echo.mar, with TorchServe's per-model configuration where one is given."""
     model = {"modelName": "echo", "modelVersion": VERSION, "handler": HANDLER.name}
+    manifest = {"createdOn": "01/01/2026", "archiverVersion": "0.12.0", "runtime": "python", "model": model}
     archive = folder / "echo.mar"
     with zipfile.ZipFile(archive, "w") as mar:
         mar.write(HANDLER, HANDLER.name)
         if config:
             model["configFile"] = "config.yaml"
             mar.writestr("config.yaml", config)
-        mar.writestr("MAR-INF/MANIFEST.json", json.dumps({"runtime": "python", "model": model}))
+        mar.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
     return archive
 
 

@@ -8,9 +8,9 @@ class EchoHandler:
     """Commands: `sleep SECONDS`, `size BYTES`, `raise`, `die`, `pid`. Anything else comes back as it is."""
 
     def initialize(self, context):
-        """Fail to load while the file that WHYLIGHT_TEST_BROKEN names is there."""
-        broken = os.environ.get("WHYLIGHT_TEST_BROKEN")
-        if broken and os.path.exists(broken):
+        """Under the name `fragile`, fail to load while the file that WHYLIGHT_TEST_BROKEN names is there."""
+        broken = os.environ.get("WHYLIGHT_TEST_BROKEN", "")
+        if context.model_name == "fragile" and os.path.exists(broken):
             raise RuntimeError("this model is broken on purpose")
 
     def handle(self, data, context):

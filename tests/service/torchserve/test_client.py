@@ -29,13 +29,14 @@ def failure(status: int, kind: str, message: str) -> web.Response:
 
 
 class Pretender:
-    """Both interfaces on one socket. `answer` is what predictions get; `connections` are open now."""
+    """Both interfaces on one socket and one port. `answer` is what predictions get; `connections` are open now."""
 
     def __init__(self, socket: Path) -> None:
         self.socket = socket
         self.key = KEY
         self.requests: list[web.Request] = []
         self.answer: Answer = self.echo
+        self.url = ""
         self._runner: web.AppRunner | None = None
 
     @property
@@ -57,6 +58,9 @@ class Pretender:
         self._runner = web.AppRunner(application, handler_cancellation=True)
         await self._runner.setup()
         await web.UnixSite(self._runner, str(self.socket)).start()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[1][1]}"
 
     async def stop(self) -> None:
         """Hang up."""
@@ -228,6 +232,14 @@ async def test_a_new_endpoint_is_used(pretender: Pretender, tmp_path: Path) -> N
     assert pretender.connections == 0
     await client.close()
     await second.stop()
+
+
+async def test_a_torchserve_that_runs_elsewhere(pretender: Pretender) -> None:
+    """Addresses over TCP work like sockets, with fixed keys."""
+    client = WorkerClient(lambda: Endpoint(pretender.url, pretender.url, keys=Keys(KEY, KEY)))
+    assert await client.send("m", b"x", 5) == b"x"
+    assert (await client.worker_states())["m"].all_ready
+    await client.close()
 
 
 async def test_states(client: WorkerClient) -> None:

@@ -39,9 +39,13 @@ def test_everything_listens_on_this_machine_only(models: list[ServedModel], tmp_
 def test_doors_are_shut(models: list[ServedModel], tmp_path: Path) -> None:
     """Tokens are on and last; nothing can be registered, installed, fetched or set from the environment."""
     entries = read_properties(properties(Layout(tmp_path), models, Limits(), (1, 2)))
-    assert entries["disable_token_authorization"] == "false"
     assert int(entries["token_expiration_min"]) > 100 * 365 * 24 * 60
-    for switch in ("enable_model_api", "enable_envvars_config", "install_py_dep_per_model"):
+    for switch in (
+        "disable_token_authorization",
+        "enable_model_api",
+        "enable_envvars_config",
+        "install_py_dep_per_model",
+    ):
         assert entries[switch] == "false"
     assert not re.fullmatch(entries["allowed_urls"], "http://example.org/evil.mar")
 
@@ -60,6 +64,12 @@ def test_models_have_queues_of_their_own(models: list[ServedModel], tmp_path: Pa
         "responseTimeout": 30,
         "startupTimeout": 77,
     }
+
+
+def test_no_delay_is_the_shortest_delay(models: list[ServedModel], tmp_path: Path) -> None:
+    """TorchServe takes 0 for its default of 100 ms."""
+    entries = read_properties(properties(Layout(tmp_path), models, Limits(), (1, 2)))
+    assert json.loads(entries["models"])["net-slow"]["1.2"]["maxBatchDelay"] == 1
 
 
 def test_files_are_written(models: list[ServedModel], tmp_path: Path) -> None:

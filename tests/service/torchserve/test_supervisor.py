@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from service.torchserve import process as process_module
 from service.torchserve import supervisor as module
 from service.torchserve.errors import StartError
 from service.torchserve.supervisor import ServedModel, Supervisor, SupervisorOptions
@@ -142,7 +143,7 @@ async def test_a_start_that_takes_too_long(
 ) -> None:
     """A Java that never answers is an error after the timeout."""
     monkeypatch.setattr(module, "_START_ATTEMPTS", 1)
-    with pytest.raises(StartError, match="within 0.3 seconds"):
+    with pytest.raises(StartError, match=r"within 0\.3 seconds"):
         await Supervisor([ServedModel("net", "1.0", archive)], options("hang", start_timeout=0.3)).start()
     assert below() == []
 
@@ -166,8 +167,11 @@ async def test_a_missing_archive(options: Callable[..., SupervisorOptions], tmp_
         await Supervisor([ServedModel("net", "1.0", tmp_path / "no.mar")], options()).start()
 
 
-async def test_a_stopped_guardian_is_overcome(archive: Path, options: Callable[..., SupervisorOptions]) -> None:
+async def test_a_stopped_guardian_is_overcome(
+    archive: Path, options: Callable[..., SupervisorOptions], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Even when the guardian does nothing any more, everything ends."""
+    monkeypatch.setattr(process_module, "_GUARDIAN_TIME", 0.3)
     supervisor = Supervisor([ServedModel("net", "1.0", archive)], options())
     await supervisor.start()
     guardian = min(below(), key=lambda process: process.pid)
