@@ -7,12 +7,12 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from explainers.class_maps import explain_recording
 from explainers.errors import NotApplicableError
 from explainers.linear_head import LinearHead
 from explainers.network import Network
 from explainers.registry import register
 from explainers.result import ImageResult
-from explainers.results import explain_recording
 from explainers.targets import Targets
 
 

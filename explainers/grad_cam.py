@@ -7,11 +7,11 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from explainers.class_maps import explain_recording
 from explainers.network import Network
 from explainers.parameters import parameter
 from explainers.registry import register
 from explainers.result import ImageResult
-from explainers.results import explain_recording
 from explainers.targets import Targets
 
 

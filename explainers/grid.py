@@ -48,14 +48,16 @@ class GridFinder:
     """Tells which shapes are spatial maps, from the sizes that a network is known to work with.
 
     A shape alone can't tell (B, K, h, w) from an attention matrix or from channels last. Sizes can: a map is as large
-    as the output of some convolution, or is such a size (or the input) divided by a whole stride.
+    as the output of some convolution, or such a size divided by a whole stride. Without convolutions, the input's size
+    is divided.
     """
 
     def __init__(self, input_size: Size, convolution_sizes: Iterable[Size]) -> None:
         self._convolution_sizes = [size for size in dict.fromkeys(convolution_sizes) if size != (1, 1)]
-        self._divided_sizes = _exact_divisions(input_size)
-        for size in self._convolution_sizes:
-            self._divided_sizes |= _divisions(size)
+        if self._convolution_sizes:
+            self._divided_sizes = set().union(*map(_divisions, self._convolution_sizes))
+        else:
+            self._divided_sizes = _exact_divisions(input_size)
 
     def layout(self, shape: tuple[int, ...]) -> Layout | None:
         """The layout of a tensor of this shape, or None when it is not a spatial map of more than one cell."""

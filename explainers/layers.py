@@ -175,5 +175,6 @@ def _preferred(layers: list[SpatialCall]) -> SpatialCall:
 
 
 def _is_plain_container(module: nn.Module) -> bool:
-    original_type = getattr(module, "type_name", None)  # an exported program remembers what its modules were
-    return type(module) is nn.Sequential or (callable(original_type) and str(original_type()).endswith(".Sequential"))
+    if type(module).__name__ == "InterpreterModule":  # an exported program remembers what its modules were
+        return str(module.type_name()).endswith(".Sequential")  # type: ignore[operator]
+    return type(module) is nn.Sequential

@@ -152,7 +152,10 @@ class Network:
         classifier = last_linear(self._table.trace)
         if detected is None or classifier is None or classifier.weight.shape[1] != detected.layout.channels:
             return None
-        recording = self.record(noise, detected.call.path)
+        try:
+            recording = self.record(noise, detected.call.path)
+        except NotApplicableError:
+            return None
         follows = follows_pooling(classifier, recording)
         return LinearHead(detected.call.path, classifier.weight) if follows else None
 

@@ -119,7 +119,8 @@ class Recorder:
             # Where an earlier recorded layer already feeds this one, the graph must go on through it.
             point = output if output.requires_grad else output.detach().requires_grad_()
             tape.points[path] = point
-            return point.clone()  # what follows may write it in place, and a recorded value must stay
+            with torch.enable_grad():  # the network may run its trunk without gradients
+                return point.clone()  # what follows may write it in place, and a recorded value must stay
 
         return hook
 

@@ -13,8 +13,8 @@ class Explanation:
         target: class index.
         map: shape (h, w) on the native grid, float32 on the CPU, in [0, 1]: min-max normalised per map. All zero when
             degenerate.
-        raw_minimum: smallest value of the map before normalisation.
-        raw_maximum: largest value of the map before normalisation.
+        raw_minimum: smallest value of the map before normalisation; not-a-number where the map is not finite.
+        raw_maximum: largest value of the map before normalisation; likewise.
         degenerate: the map before normalisation is constant, or not finite, and says nothing about the image.
     """
 

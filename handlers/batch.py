@@ -38,9 +38,7 @@ def compute(jobs: Sequence[Job], network: Network) -> list[Outcome]:
     for position, job in enumerate(jobs):
         groups.setdefault(job.method, []).append(position)
     outcomes: dict[int, Outcome] = {}
-    # Predictions first: they are quick, and somebody waits for them.
-    for method in sorted(groups, key=lambda method: method is not None):
-        positions = groups[method]
+    for positions in groups.values():
         results = _run_group([jobs[position] for position in positions], network)
         outcomes.update(zip(positions, results, strict=True))
     return [outcomes[position] for position in range(len(jobs))]
@@ -49,28 +47,26 @@ def compute(jobs: Sequence[Job], network: Network) -> list[Outcome]:
 def _run_group(jobs: Sequence[Job], network: Network) -> list[Outcome]:
     """Leave out who is too late, and compute the others together."""
     now = time.time()
-    late = [job.deadline <= now for job in jobs]
-    computed = iter(_run_together([job for job, is_late in zip(jobs, late, strict=True) if not is_late], network))
-    return [DeadlineError("the deadline has passed") if is_late else next(computed) for is_late in late]
+    computed = iter(_run_together([job for job in jobs if job.deadline > now], network))
+    return [next(computed) if job.deadline > now else DeadlineError("the deadline has passed") for job in jobs]
 
 
 def _run_together(jobs: Sequence[Job], network: Network) -> list[Outcome]:
     """Compute in one pass; where that fails, one at a time, so that only the culprit fails."""
     if not jobs:
         return []
+    failure: list[Outcome] = []
     started = time.perf_counter()
     try:
         results = _explain(jobs, network)
         seconds = time.perf_counter() - started
         return [Computed(result, seconds) for result in results]
     except Exception as error:
-        failure = error
-        # The frames of the failed pass hold its tensors.
-        failure.__traceback__ = failure.__traceback__ if len(jobs) == 1 else None
+        if len(jobs) == 1:
+            failure = [to_work_error(error, jobs[0].request_id)]
+    # Out here the exception is gone, and with it what held the tensors of the failed pass.
     release_memory(network.device)
-    if len(jobs) == 1:
-        return [to_work_error(failure, jobs[0].request_id)]
-    return [outcome for job in jobs for outcome in _run_group([job], network)]
+    return failure or [outcome for job in jobs for outcome in _run_group([job], network)]
 
 
 def _explain(jobs: Sequence[Job], network: Network) -> list[ImageResult]:

@@ -27,7 +27,7 @@ def describe(model: LoadedModel) -> worker_pb2.DescribeResult:
         input_width=document.preprocessing.size[1],
         labels=document.labels,
         class_count=network.class_count,
-        layers=[from_layer(layer) for layer in network.layers if layer != _target_layer(network)],
+        layers=[from_layer(layer) for layer in network.layers],
         methods=[_support(kind, network) for kind in METHODS.values()],
         device=device_text(model.device),
         library_versions=library_versions(),

@@ -4,8 +4,12 @@ import logging
 import os
 from typing import Any
 
-from handlers.torchserve_handler import TorchServeHandler
-from handlers.watchdog import exit_with_parent
+try:
+    from handlers.torchserve_handler import TorchServeHandler
+    from handlers.watchdog import exit_with_parent
+except ImportError as error:
+    # TorchServe would take an ImportError for a missing handler file, and report that instead.
+    raise RuntimeError("the worker's Python cannot import whylight") from error
 
 
 class Entry(TorchServeHandler):

@@ -71,6 +71,12 @@ class ImageTooLargeError(ImageError):
     reason = "IMAGE_TOO_LARGE"
 
 
+class ResponseTooLargeError(InvalidWorkError):
+    """The answer has no room in one message of TorchServe, which would kill the worker over it."""
+
+    reason = "RESPONSE_TOO_LARGE"
+
+
 class NotApplicableWorkError(WorkError):
     """The method is not defined for this network."""
 
@@ -90,13 +96,6 @@ class MemoryWorkError(WorkError):
 
     status = worker_pb2.WORK_STATUS_RESOURCE_EXHAUSTED
     reason = "OUT_OF_MEMORY"
-
-
-class ResponseTooLargeError(WorkError):
-    """The answer has no room in one message of TorchServe, which would kill the worker over it."""
-
-    status = worker_pb2.WORK_STATUS_RESOURCE_EXHAUSTED
-    reason = "RESPONSE_TOO_LARGE"
 
 
 class FaultError(WorkError):

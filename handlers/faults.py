@@ -1,6 +1,7 @@
 """What an exception means for the item that caused it. Faults are logged under the request id, never sent."""
 
 import logging
+import traceback
 
 import torch
 
@@ -23,8 +24,14 @@ def to_work_error(error: Exception, request_id: str) -> WorkError:
     if is_out_of_memory(error):
         logger.warning("request %s: out of memory", printable(request_id))
         return MemoryWorkError("no memory left for this request")
-    logger.error("request %s failed", printable(request_id), exc_info=error)
+    logger.error("request %s failed: %s", printable(request_id), place(error))
     return FaultError("internal error")
+
+
+def place(error: Exception) -> str:
+    """The kind of an exception and the functions it came through, innermost first: its own text may hold user data."""
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    return " < ".join([type(error).__name__, *(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))])
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -61,6 +61,8 @@ def decode(data: bytes, limits: Limits) -> DecodedImage:
         # Pillow warns of bombs and of odd metadata: the limit here is stricter, and the rest is the client's affair.
         warnings.simplefilter("ignore")
         image = _open(data)
+        if 0 in image.size:
+            raise ImageTruncatedError("the image has no pixels")
         if image.width * image.height > limits.max_pixels:
             raise ImageTooLargeError(f"the image has more than {limits.max_pixels} pixels")
         return _load(image)
@@ -72,7 +74,8 @@ def _open(data: bytes) -> Image.Image:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, MemoryError):
         raise ImageTooLargeError("the image has too many pixels") from None
-    except Exception:
+    except Exception as error:
+        _refuse_bomb(error)
         # Damaged files make Pillow raise nearly anything, and it says "unidentified" of a file cut within its header.
         if _has_signature(data):
             raise ImageTruncatedError("the image is damaged or incomplete") from None
@@ -87,13 +90,20 @@ def _load(image: Image.Image) -> DecodedImage:
         pixels = _to_rgb(image)
     except MemoryError:
         raise
-    except Exception:
+    except Exception as error:
+        _refuse_bomb(error)
         raise ImageTruncatedError("the image is damaged or incomplete") from None
     if orientation != 1:
         pixels = pixels.transpose(_TO_UPRIGHT[orientation])
     # Pillow calls a JPEG with several pictures, as some cameras write it, MPO.
     name = "JPEG" if image.format == "MPO" else str(image.format)
     return DecodedImage(pixels, name, orientation)
+
+
+def _refuse_bomb(error: Exception) -> None:
+    """Tell compressed metadata that would fill the memory, which Pillow refuses, from a damaged file."""
+    if isinstance(error, ValueError) and any(text in str(error) for text in ("too large", "Too much memory")):
+        raise ImageTooLargeError("the metadata of the image is too large") from None
 
 
 def _has_signature(data: bytes) -> bool:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from explainers import ExplainerError, Network
+from explainers import ExplainerError, Network, UnknownLayerError
 from handlers.exported import load_export
 from handlers.torchvision_shim import ensure_operators
 from model_store.document import DOCUMENT_NAME, ModelDocument
@@ -177,6 +177,8 @@ def _prepare(module: nn.Module, document: ModelDocument, device: torch.device) -
             target_layer=document.target_layer,
             device=device,
         )
+    except UnknownLayerError as error:
+        raise ArchitectureError(f"{document.name}: target_layer {document.target_layer}: {error}") from error
     except ExplainerError as error:
         raise ArchitectureError(f"{document.name}: {error}") from error
     except Exception as error:

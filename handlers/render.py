@@ -102,8 +102,11 @@ def color_table(name: str) -> NDArray[np.uint8]:
     """Shape (256, 3): the RGB colour of each grey value."""
     import matplotlib  # slow to import, and not needed by workers that never draw
 
-    table = matplotlib.colormaps[name](np.arange(256), bytes=True)[:, :3]
-    return np.ascontiguousarray(table)
+    table = matplotlib.colormaps[name](np.arange(256))[:, :3]
+    colours: NDArray[np.uint8] = np.rint(table * 255).astype(
+        np.uint8
+    )  # matplotlib's own bytes are cut off, not rounded
+    return colours
 
 
 def _png(image: Image.Image, options: dict[str, int]) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from handlers.describe import device_text
-from handlers.faults import DeviceLostError
+from handlers.faults import DeviceLostError, place
 from handlers.loading import LoadError, choose_device, load_model
 from handlers.settings import Limits
 from handlers.worker import Worker
@@ -61,7 +61,7 @@ class TorchServeHandler:
             raise RuntimeError("handle was called before initialize")
         try:
             return self._worker.answer([item.get("body", item.get("data")) for item in data])
-        except DeviceLostError:
+        except DeviceLostError as error:
             # Nothing in this process can use the GPU again. TorchServe starts a new worker.
-            logger.critical("the GPU does not answer: the worker ends", exc_info=True)
+            logger.critical("the GPU does not answer, the worker ends: %s", place(error))
             os._exit(EXIT_DEVICE_LOST)

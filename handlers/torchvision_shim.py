@@ -4,6 +4,7 @@ torchvision from PyPI is built for CUDA. Beside a CPU build of torch its compile
 fails over two of them that no classifier uses. They are declared here, without an implementation.
 """
 
+import importlib
 import sys
 
 import torch
@@ -22,12 +23,13 @@ def ensure_operators() -> None:
         RuntimeError: it cannot be imported for another reason.
     """
     try:
-        pass
+        importlib.import_module("torchvision")
     except RuntimeError as error:
         if "torchvision::" not in str(error) or _declared:
             raise
         _declare()
         _forget_half_import()
+        importlib.import_module("torchvision")
 
 
 def _declare() -> None:

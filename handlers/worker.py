@@ -78,7 +78,7 @@ class Worker:
         body = response.SerializeToString()
         if len(body) <= self.limits.max_response_bytes:
             return body
-        error = ResponseTooLargeError("the answer is too large: ask for fewer targets, or for no pictures")
+        error = ResponseTooLargeError("the answer is too large: ask for fewer targets or pictures", field="output")
         return from_error(error).SerializeToString()
 
 

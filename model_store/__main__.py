@@ -17,14 +17,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Build, print a table of the archives, and return the exit status: 1 after an error, which goes to stderr."""
     parser = argparse.ArgumentParser(prog="python -m model_store", description=__doc__)
     parser.add_argument("--manifest", type=Path, default=DEFAULT_MANIFEST, help="default: the models that come with it")
-    parser.add_argument("--output", type=Path, default=Path("build/model_store"), help="default: %(default)s")
+    parser.add_argument("--output", type=Path, help="default: the folder of the manifest")
     options = parser.parse_args(arguments)
+    output = options.output or options.manifest.parent
     errors = Console(stderr=True)
     table = Table("model", "version", "architecture", "archive", "MB")
     try:
         models = load_manifest(options.manifest).models
         for entry in track(models, "Building archives", console=errors, transient=True):
-            path = build_archive(entry, options.manifest.parent, options.output)
+            path = build_archive(entry, options.manifest.parent, output)
             size = f"{path.stat().st_size / 1e6:.1f}"
             table.add_row(entry.name, entry.version, entry.source.text, path.name, size)
     except ModelStoreError as error:
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     console = Console()
     console.print(table)
-    console.print(f"written to {options.output}", markup=False)
+    console.print(f"written to {output}", markup=False)
     return 0
 
 

@@ -74,9 +74,10 @@ def _write(archive: zipfile.ZipFile, entry: ModelEntry, document: ModelDocument,
 
 
 def _torchserve_manifest(entry: ModelEntry) -> str:
-    """What torch-model-archiver writes, less the date of creation."""
+    """What torch-model-archiver writes, but for the date: TorchServe warns where there is none, and uses it nowhere."""
     model = {"modelName": entry.name, "handler": HANDLER_FILE, "modelVersion": entry.version}
-    return json.dumps({"runtime": "python", "model": model, "archiverVersion": "0.12.0"}, indent=1, sort_keys=True)
+    manifest = {"runtime": "python", "model": model, "archiverVersion": "0.12.0", "createdOn": "01/01/1980 00:00:00"}
+    return json.dumps(manifest, indent=1, sort_keys=True)
 
 
 def _entry_info(name: str) -> zipfile.ZipInfo:

@@ -76,7 +76,7 @@ def main() -> None:
     output: Path = parser.parse_args().output
     output.mkdir(parents=True, exist_ok=True)
     sample = next(each for each in json.loads((SAMPLES / "samples.json").read_text()) if len(each["labels"]) == 2)
-    image = (SAMPLES / sample["file"]).read_bytes()
+    image = (SAMPLES / sample["image"]).read_bytes()
     console.print(f"a photograph with the handwritten digits {sample['labels'][0]} and {sample['labels'][1]}")
     with ExitStack() as stack:
         with console.status("starting TorchServe and loading the models"):

@@ -89,7 +89,7 @@ def _request_id(context: Context) -> str:
 
 def _fault(error: Exception, observation: Observation) -> InternalError:
     """Log where a fault of ours happened (its text may hold a user's data) and give the client only the id."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames[-4:]))
-    logger.error("%s fault %s at %s", observation.request_id, type(error).__name__, place)
+    frames = reversed(traceback.extract_tb(error.__traceback__)[-4:])
+    place = " < ".join([type(error).__name__, *(f"{frame.name}:{frame.lineno}" for frame in frames)])
+    logger.error("%s failed: %s", observation.request_id, place)
     return InternalError(f"internal error, request {observation.request_id}")

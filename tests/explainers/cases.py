@@ -9,7 +9,17 @@ from torch import Tensor, nn
 
 from explainers import METHODS, Network
 from tests.explainers import references
-from tests.explainers.networks import MEAN, STD, ResidualCnn, ViT, fully_convolutional, network, perceptron, prepare, vgg
+from tests.explainers.networks import (
+    MEAN,
+    STD,
+    ResidualCnn,
+    ViT,
+    fully_convolutional,
+    network,
+    perceptron,
+    prepare,
+    vgg,
+)
 
 VIT_GRID = references.tokens_to_grid(4, 4, prefix=3)
 

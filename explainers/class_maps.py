@@ -25,9 +25,10 @@ def explain_recording(recording: Recording, targets: Sequence[Targets], raw_map:
     logits = recording.logits.float().cpu()
     classes = resolve(targets, logits)
     ranks = max((len(row) for row in classes), default=0)
-    # Everything is put on the device before the first result is fetched, so a GPU never waits in between.
-    raw = [raw_map(seed) for seed in _seeds(classes, ranks, recording.logits)]
-    return _results(logits, classes, raw)
+    if ranks == 0:
+        return [ImageResult(row, ()) for row in logits]
+    raw = torch.stack([raw_map(seed) for seed in _seeds(classes, ranks, recording.logits)])
+    return _results(logits, classes, raw.detach().float().cpu())  # fetched at once, so that a GPU never waits between
 
 
 def _seeds(classes: list[tuple[int, ...]], ranks: int, logits: Tensor) -> Tensor:
@@ -39,19 +40,20 @@ def _seeds(classes: list[tuple[int, ...]], ranks: int, logits: Tensor) -> Tensor
     return seeds.to(logits)
 
 
-def _results(logits: Tensor, classes: list[tuple[int, ...]], raw: list[Tensor]) -> list[ImageResult]:
-    explanations: list[list[Explanation]] = [[] for _ in classes]
-    for rank, maps in enumerate(raw):
-        normalised = normalise(maps.detach().float().cpu())
-        for image, row in enumerate(classes):
-            if rank < len(row):
-                explanations[image].append(
-                    Explanation(
-                        target=row[rank],
-                        map=normalised.maps[image],
-                        raw_minimum=normalised.minimum[image].item(),
-                        raw_maximum=normalised.maximum[image].item(),
-                        degenerate=bool(normalised.degenerate[image]),
-                    )
-                )
-    return [ImageResult(logits[image], tuple(items)) for image, items in enumerate(explanations)]
+def _results(logits: Tensor, classes: list[tuple[int, ...]], raw: Tensor) -> list[ImageResult]:
+    """Results of raw maps of shape (ranks, batch, h, w)."""
+    ranks, batch = raw.shape[:2]
+    normalised = normalise(raw.flatten(0, 1))
+    maps = normalised.maps.view(raw.shape)
+    minimum, maximum, degenerate = (
+        values.view(ranks, batch).tolist() for values in (normalised.minimum, normalised.maximum, normalised.degenerate)
+    )
+
+    def explanation(image: int, rank: int, target: int) -> Explanation:
+        ends = minimum[rank][image], maximum[rank][image]
+        return Explanation(target, maps[rank, image], *ends, degenerate=degenerate[rank][image])
+
+    return [
+        ImageResult(logits[image], tuple(explanation(image, rank, target) for rank, target in enumerate(row)))
+        for image, row in enumerate(classes)
+    ]
