@@ -8,6 +8,9 @@ from protos.explain.v1 import types_pb2
 from protos.worker.v1 import worker_pb2
 from service.errors import ModelNotFoundError, WorkerUnavailableError
 
+# In these states a request finds a worker.
+SERVING = (types_pb2.MODEL_STATE_READY, types_pb2.MODEL_STATE_DEGRADED)
+
 
 @dataclass(frozen=True)
 class DeployedModel:
@@ -78,7 +81,7 @@ class Catalog:
         return model
 
     def get_ready(self, name: str, version: str) -> DeployedModel:
-        """The model of that name, once a worker has told what it can do.
+        """The model of that name, when it has a worker: TorchServe would let a request wait for one that may not come.
 
         Args:
             name: as the client wrote it.
@@ -86,9 +89,11 @@ class Catalog:
 
         Raises:
             ModelNotFoundError: there is none, or not in that version.
-            WorkerUnavailableError: no worker was ever ready.
+            WorkerUnavailableError: no worker is ready.
         """
         model = self.get(name)
+        if model.state not in SERVING:
+            raise WorkerUnavailableError("no worker of this model is ready")
         if version not in ("", model.known.version):
             raise ModelNotFoundError("the model is not deployed in this version; GetModel names the deployed one")
         return model

@@ -7,12 +7,13 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from protos.explain.v1 import types_pb2
-from service.catalog import Catalog, DeployedModel
+from service.catalog import SERVING, Catalog, DeployedModel
 from service.converters import worker
-from service.errors import ServiceError
+from service.errors import InternalError, ServiceError
 from service.metrics import Metrics
 from service.torchserve.client import ModelWorkers, WorkerClient
 
@@ -92,7 +93,7 @@ class Monitor:
         ready, total = (workers.ready, workers.total) if workers else (0, 0)
         self._metrics.ready_workers.labels(model.name).set(ready)
         self._metrics.workers.labels(model.name).set(total)
-        answers = bool(ready) and (model.state in _SERVING or await self._describe(model))
+        answers = bool(ready) and (model.state in SERVING or await self._describe(model))
         if model.name in self._catalog:
             self._catalog.set_state(model.name, _state(ready if answers else 0, total, model.description is not None))
 
@@ -103,9 +104,9 @@ class Monitor:
         try:
             answer = await self._client.send(model.name, body, DESCRIBE_TIMEOUT)
             description = worker.from_work_response(answer, request_id).description
-        except (ServiceError, ValueError) as error:
+        except (ServiceError, DecodeError) as error:
             logger.warning("model %s does not describe itself: %s", model.name, type(error).__name__)
-            if self._discover and isinstance(error, ValueError):
+            if self._discover and isinstance(error, InternalError | DecodeError):  # somebody else's handler
                 self._foreign.add(model.name)
                 self._catalog.forget(model.name)
             return False
@@ -115,7 +116,7 @@ class Monitor:
 
     async def _tell(self) -> None:
         """Tell the health service what has changed."""
-        serving = {f"models/{model.name}": model.state in _SERVING for model in self._catalog}
+        serving = {f"models/{model.name}": model.state in SERVING for model in self._catalog}
         everything = bool(serving) and all(serving.values())
         for name, good in {**serving, SERVICE: everything, "": everything}.items():
             status = health_pb2.HealthCheckResponse.SERVING if good else health_pb2.HealthCheckResponse.NOT_SERVING
@@ -137,9 +138,6 @@ class Monitor:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-
-
-_SERVING = (types_pb2.MODEL_STATE_READY, types_pb2.MODEL_STATE_DEGRADED)
 
 
 def _state(ready: int, total: int, was_ready: bool) -> types_pb2.ModelState:

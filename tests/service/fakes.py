@@ -100,18 +100,22 @@ class Front:
         self.catalog.declare(MODEL)
         self.admission = Admission(settings.in_flight, settings.queue_size, self.metrics)
         self.health = health.aio.HealthServicer()
-        self.monitor = Monitor(
-            worker,  # type: ignore[arg-type]
-            self.catalog,
-            self.health,
-            self.metrics,
-            interval=0.01,
-            discover=False,
-            restarts=lambda: 0,
-        )
+        self.monitor = self.make_monitor(discover=False)
         self.servicer = ExplanationServicer(settings, self.catalog, self.admission, worker, self.metrics)  # type: ignore[arg-type]
         self.channel: grpc.aio.Channel
         self.stub: api_grpc.ExplanationServiceStub
+
+    def make_monitor(self, discover: bool) -> Monitor:
+        """A monitor that looks only when told to."""
+        return Monitor(
+            self.worker,  # type: ignore[arg-type]
+            self.catalog,
+            self.health,
+            self.metrics,
+            interval=1.0,
+            discover=discover,
+            restarts=lambda: 0,
+        )
 
 
 @asynccontextmanager

@@ -256,7 +256,7 @@ async def test_errors_of_the_worker_client_reach_the_client(error: Exception) ->
 
 
 async def test_health_follows_the_workers() -> None:
-    """Health is SERVING with a ready worker, NOT_SERVING without, and GetModel says the same."""
+    """Health is SERVING with a ready worker; without one it is not, GetModel says so, and requests are refused."""
     async with front() as service:
         stub = health_pb2_grpc.HealthStub(service.channel)
 
@@ -271,6 +271,9 @@ async def test_health_follows_the_workers() -> None:
         assert [await status(name) for name in names] == ["NOT_SERVING"] * 3
         model = (await service.stub.GetModel(api.GetModelRequest(model=MODEL))).model
         assert model.state == types_pb2.MODEL_STATE_UNAVAILABLE
+        error = await refused(service.stub.Explain(explain()))
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert "RetryInfo" in details(error)
         service.worker.workers = {MODEL: ModelWorkers(MODEL, ready=1, total=2, versions=("1.0",))}
         await service.monitor.look()
         assert [await status(name) for name in names] == ["SERVING"] * 3
@@ -306,3 +309,20 @@ async def test_requests_are_counted_and_timed_by_model_and_method() -> None:
         assert value("whylight_queue_duration_seconds_count", {"model": MODEL, "method": "grad_cam"}) == 1
         unknown = {"rpc": "Explain", "model": "", "method": "", "code": "NOT_FOUND"}
         assert value("whylight_requests_total", unknown) == 1
+
+
+async def test_a_torchserve_elsewhere_may_have_models_of_others() -> None:
+    """Models are discovered; one whose answers are not ours is left out and does not make the service unhealthy."""
+    async with front() as service:
+        service.worker.workers["foreign"] = ModelWorkers("foreign", ready=1, total=1, versions=("1.0",))
+        service.monitor = service.make_monitor(discover=True)
+        original = service.worker.send
+
+        async def send(model: str, body: bytes, timeout: float) -> bytes:
+            return b"\xff no message" if model == "foreign" else await original(model, body, timeout)
+
+        service.worker.send = send  # type: ignore[method-assign]
+        await service.monitor.look()
+        await service.monitor.look()
+        assert [model.name for model in service.catalog] == [MODEL]
+        assert service.monitor.all_ready.is_set()
