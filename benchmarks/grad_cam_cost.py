@@ -136,14 +136,14 @@ def measure(arguments: argparse.Namespace) -> dict[tuple[str, int], Comparison]:
     return results
 
 
-def report(results: dict[tuple[str, int], Comparison], command: str) -> str:
+def report(results: dict[tuple[str, int], Comparison], command: str, *, cpu_time: bool) -> str:
     """The results as Markdown."""
     lines = [
         "# What a Grad-CAM costs",
         "",
         f"`{command}`",
         "",
-        f"{machine()}.",
+        f"{machine()}. {'Processor' if cpu_time else 'Wall-clock'} time.",
         "",
         "In forward passes of the bare network: median (25th-75th percentile) of paired ratios. One target an image,",
         "where not said otherwise. A dash: the library has no Grad-CAM of this network.",
@@ -192,7 +192,7 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     results = measure(arguments)
-    text = report(results, command)
+    text = report(results, command, cpu_time=arguments.cpu_time)
     print(text)
     for file, content in ((arguments.output, text), (arguments.json, as_json(results))):
         if file:
