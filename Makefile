@@ -72,6 +72,10 @@ train: $(VENV)/.dev ## Train both default models again (about 20 minutes each)
 bench: $(VENV)/.dev ## Cost of Grad-CAM beside plain forward passes and the peers
 	@$(BIN)/python -m benchmarks.grad_cam_cost
 
+.PHONY: localisation
+localisation: $(VENV)/.dev ## Do the maps lie where the object is? Asked of the running service
+	@$(BIN)/python -m benchmarks.localisation --output docs/benchmarks/localisation.md
+
 .PHONY: clean
 clean: ## Remove everything that was built
 	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache model_store/*.mar

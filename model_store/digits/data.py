@@ -17,7 +17,7 @@ from model_store.digits.sources import CLASSES, PHOTOGRAPHS, Split, digit_fields
 DEFAULT_SIDE = 96
 DIGIT_SIZE = (0.22, 0.42)  # height of the 8 cells of a digit, as a fraction of the image's side
 ROTATION_DEGREES = 10.0
-MIN_CONTRAST = 70.0  # luminance steps, of 255, between a digit and four fifths of the pixels in its tile
+MIN_CONTRAST = 75.0  # luminance steps, of 255, between a digit and nine tenths of its tile, where that is possible
 
 _TILE_PER_DIGIT = 10 / 8  # a tile is the 8 cells and the empty cell around them
 _GAP = 0.02  # between two tiles, as a fraction of the side
@@ -178,10 +178,10 @@ def _legible_colour(rng: np.random.Generator, covered: NDArray[np.uint8]) -> NDA
     poles = rng.choice([0.0, 255.0], size=(_COLOUR_TRIES, 1))
     pull = rng.random((_COLOUR_TRIES, 1)) * (rng.random((_COLOUR_TRIES, 1)) < 0.5)
     tries = (1.0 - pull) * tries + pull * poles
-    # Judged by the worst fifth of the pixels, not by their mean: a white digit must not end on a white cup.
+    # Judged by the worst tenth of the pixels, not by their mean: a white digit must not end on a white cup.
     distance = np.abs(tries @ _LUMA - (covered.reshape(-1, 3) @ _LUMA)[:, None])
-    worst_fifth = len(distance) // 5
-    contrast = np.partition(distance, worst_fifth, axis=0)[worst_fifth]
+    worst_tenth = len(distance) // 10
+    contrast = np.partition(distance, worst_tenth, axis=0)[worst_tenth]
     good = np.flatnonzero(contrast >= MIN_CONTRAST)
     best = good[0] if len(good) else np.argmax(contrast)
     return np.asarray(tries[best])
@@ -191,21 +191,31 @@ def _draw_digit(rng: np.random.Generator, split: Split, label: int, size: int, a
     """A random digit of the class, slightly turned: coverage (size, size), 0 (paper) to 1 (ink)."""
     fields = digit_fields(split)[label]
     field = fields[rng.integers(len(fields))]
-    half = field.width / 2
     angle = np.deg2rad(rng.uniform(-ROTATION_DEGREES, ROTATION_DEGREES)) * (1.5 if augment else 1.0)
-    corners = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, 1.0], [1.0, -1.0]])
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    # Nine points of the tile and where in the field each looks, both from -1 to 1 across.
+    cuts = np.array([0, size // 2, size])
+    points = np.stack(np.meshgrid(cuts, cuts), axis=-1) * (2.0 / size) - 1.0
     threshold = 0.5
     if augment:
-        corners *= 1.0 + rng.uniform(-0.12, 0.2, size=2)
-        corners += rng.uniform(-0.16, 0.16, size=(4, 2))
-        threshold += rng.uniform(-0.1, 0.1)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    quad = half + half * corners @ turn.T
-    warped = field.transform((size, size), Image.Transform.QUAD, quad.ravel().tolist(), Image.Resampling.BICUBIC)
+        points = points * (1.0 + rng.uniform(-0.12, 0.2, size=2)) + rng.uniform(-0.16, 0.16, size=(3, 3, 2))
+        threshold += rng.uniform(-0.13, 0.13)
+    sources = (points @ turn.T + 1.0) * (field.width / 2)
+    warped = field.transform((size, size), Image.Transform.MESH, _mesh(cuts, sources), Image.Resampling.BICUBIC)
     # The edge of the ink is about a pixel wide at every resolution.
     ramp = min(0.45, 0.45 * field.width / size * 0.5)
     coverage = (np.asarray(warped) - threshold) / ramp + 0.5
     return np.asarray(coverage.clip(0.0, 1.0), dtype=np.float32)
+
+
+def _mesh(cuts: NDArray[np.int64], sources: NDArray[np.float64]) -> list[tuple[tuple[int, ...], tuple[float, ...]]]:
+    """Pillow's mesh: each box of the target between cuts, with the (x, y) of its source corners, anticlockwise."""
+    mesh = []
+    for row, column in np.ndindex(len(cuts) - 1, len(cuts) - 1):
+        box = (cuts[column], cuts[row], cuts[column + 1], cuts[row + 1])
+        corners = sources[[row, row + 1, row + 1, row], [column, column, column + 1, column + 1]]
+        mesh.append((tuple(int(edge) for edge in box), tuple(corners.ravel().tolist())))
+    return mesh
 
 
 def _blend(pixels: NDArray[np.uint8], coverage: NDArray[np.float32], colour: NDArray[np.float64]) -> None:

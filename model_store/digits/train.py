@@ -6,7 +6,7 @@ import argparse
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 
 from model_store.digits.data import DEFAULT_SIDE, Sample, make_sample
-from model_store.digits.models import MODELS, WEIGHTS_FOLDER, normalise
+from model_store.digits.models import MODELS, WEIGHTS_FOLDER, load_model, normalise
 from model_store.digits.sources import CLASSES
 from model_store.digits.vit import DigitsViT
 
@@ -31,8 +31,8 @@ class Recipe:
     """What differs between the two models: peak learning rate, weight decay, images per step, and the easy start.
 
     full_clutter: until so many images the photographs fade in: on plain colours digits are learned much sooner.
-    patch_hint: weight, at the very start, of a loss that asks the patch tokens on a digit for its class. It fades out
-        as the photographs fade in. Without it the class token takes 30,000 images to find where the digits are.
+    patch_hint: weight, at the start, of a loss that asks the patch tokens on a digit for its class; it falls to zero
+        over the budget. Without it the class token takes 30,000 images to find where the digits are.
     """
 
     learning_rate: float
@@ -44,8 +44,14 @@ class Recipe:
 
 RECIPES = {
     "cnn": Recipe(learning_rate=4e-3, weight_decay=0.02, batch=64, full_clutter=30_000, patch_hint=0.0),
-    "vit": Recipe(learning_rate=1.2e-3, weight_decay=0.05, batch=64, full_clutter=40_000, patch_hint=1.0),
+    "vit": Recipe(learning_rate=1.2e-3, weight_decay=0.05, batch=64, full_clutter=10_000, patch_hint=1.0),
 }
+
+
+def continued(recipe: Recipe) -> Recipe:
+    """The recipe for going on from trained weights: half the learning rate, photographs at full contrast."""
+    return replace(recipe, learning_rate=recipe.learning_rate / 2, full_clutter=1)
+
 
 GRID = 12  # patches along a side
 WARM_UP = 0.03  # share of the budget in which the learning rate rises
@@ -118,28 +124,33 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
 
 
-def train(name: str, minutes: float, seed: int, device: torch.device, workers: int) -> nn.Module:
+def train(
+    name: str, minutes: float, seed: int, device: torch.device, workers: int, start: Path | None = None
+) -> nn.Module:
     """Train the model for `minutes` of wall time and return the running mean of its weights, in eval mode, on the CPU.
 
     The schedule follows the clock, so a faster machine sees more images; only the order of images follows the seed.
+
+    start: weights to go on from, at half the learning rate; None trains from scratch.
     """
     torch.manual_seed(seed)
-    recipe = RECIPES[name]
+    recipe = RECIPES[name] if start is None else continued(RECIPES[name])
     # Channels last and bf16 each help on a CPU with AVX-512 BF16 (2.7 times together) as on a GPU.
-    model = MODELS[name]().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    first = fresh_model(name) if start is None else load_model(name, start)
+    model = first.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY), use_buffers=True)  # type: ignore[no-untyped-call]
     optimizer = torch.optim.AdamW(parameter_groups(model, recipe.weight_decay), betas=(0.9, 0.98))
     loader = DataLoader(TrainingImages(seed, recipe.full_clutter), batch_size=recipe.batch, num_workers=workers)
-    start, images = time.monotonic(), 0
+    began, images = time.monotonic(), 0
     with tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}") as bar:
         for step, batch in enumerate(loader):
-            progress = (time.monotonic() - start) / (60.0 * minutes)
+            progress = (time.monotonic() - began) / (60.0 * minutes)
             if progress >= 1.0:
                 break
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * learning_rate_factor(progress)
             pixels, masses, patches = (tensor.to(device) for tensor in batch)
-            hint = recipe.patch_hint * max(0.0, 1.0 - images / recipe.full_clutter)
+            hint = recipe.patch_hint * (1.0 - progress)
             loss = training_step(model, optimizer, normalise(pixels), masses, patches, hint)
             averaged.update_parameters(model)
             images += len(pixels)
@@ -148,6 +159,20 @@ def train(name: str, minutes: float, seed: int, device: torch.device, workers: i
                 bar.update(100 * progress - bar.n)
     trained: nn.Module = averaged.module.cpu().eval()
     return trained
+
+
+def fresh_model(name: str) -> nn.Module:
+    """An untrained model; that of the ViT begins with the trained CNN's first layers as its patch embedding.
+
+    From nothing a ViT with three strided convolutions reached 86 % after 160,000 images; this one reaches
+    96.8 % after 64,000.
+    """
+    model = MODELS[name]()
+    if isinstance(model, DigitsViT):
+        trained = load_model("cnn").state_dict()
+        own = model.patch_embed.state_dict()
+        model.patch_embed.load_state_dict({key: trained.get(key, tensor) for key, tensor in own.items()})
+    return model
 
 
 def training_step(
@@ -179,6 +204,7 @@ def main() -> None:
     parser.add_argument("--model", choices=sorted(MODELS), required=True)
     parser.add_argument("--minutes", type=float, default=20.0, help="wall time to train for (default: 20)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="weights to go on from, at half the learning rate")
     parser.add_argument("--output", type=Path, help="safetensors file (default: the committed weights)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: a GPU if there is one)")
     parser.add_argument("--threads", type=int, help="threads of a CPU training (default: torch's own)")
@@ -190,7 +216,9 @@ def main() -> None:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     output = arguments.output or WEIGHTS_FOLDER / f"digits_{arguments.model}.safetensors"
-    model = train(arguments.model, arguments.minutes, arguments.seed, torch.device(device), arguments.workers)
+    model = train(
+        arguments.model, arguments.minutes, arguments.seed, torch.device(device), arguments.workers, arguments.start
+    )
     output.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, output)
     print(f"saved {output}")

@@ -10,25 +10,54 @@ import torch
 from torch import Tensor, nn
 
 
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with batch norm, and a shortcut around them: that of `DigitsCNN`, name by name."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.relu1 = nn.ReLU(inplace=False)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.relu2 = nn.ReLU(inplace=False)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False),
+                nn.BatchNorm2d(out_channels),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride), never negative."""
+        inner = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
+        out: Tensor = self.relu2(inner + self.shortcut(x))
+        return out
+
+
 class PatchEmbed(nn.Module):
-    """Three strided convolutions in place of one 8x8 patch projection: the same grid, learned in far fewer steps."""
+    """The first layers of `DigitsCNN` in place of one 8x8 patch projection: the same grid, from far fewer images.
+
+    Stem and stages have the names and shapes of `DigitsCNN`'s, so that its trained weights fit.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.patch_size = 8
         self.stem = nn.Sequential(
-            nn.Conv2d(3, 32, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(32),
-            nn.ReLU(inplace=False),
-            nn.Conv2d(32, 64, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(64),
+            nn.Conv2d(3, 24, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(24),
             nn.ReLU(inplace=False),
         )
-        self.proj = nn.Conv2d(64, dim, 3, stride=2, padding=1)
+        self.stages = nn.Sequential(
+            nn.Sequential(ResidualBlock(24, 24, 1)),
+            nn.Sequential(ResidualBlock(24, 48, 2), ResidualBlock(48, 48, 1)),
+        )
+        self.proj = nn.Conv2d(48, dim, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, H/8 * W/8, dim), patches row by row."""
-        grid: Tensor = self.proj(self.stem(x))
+        grid: Tensor = self.proj(self.stages(self.stem(x)))
         return grid.flatten(2).transpose(1, 2)
 
 
