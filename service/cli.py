@@ -45,7 +45,8 @@ def serve(
         settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         for problem in error.errors():
-            err.print(f"[red]setting {'.'.join(map(str, problem['loc']))}: {problem['msg']}", highlight=False)
+            name = ".".join(map(str, problem["loc"])) or "settings"
+            err.print(f"[red]{name}: {problem['msg'].removeprefix('Value error, ')}", highlight=False)
         raise typer.Exit(2) from None
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
@@ -103,7 +104,8 @@ def explain(
     if output is not None:
         _write_overlays(response, output)
     for warning in response.warnings:
-        err.print(f"[yellow]{types_pb2.WarningCode.Name(warning.code)}: {warning.message}", highlight=False)
+        code = types_pb2.WarningCode.Name(warning.code).removeprefix("WARNING_CODE_")
+        err.print(f"[yellow]{code}: {warning.message}", highlight=False)
 
 
 def _print_predictions(response: api.ExplainResponse) -> None:

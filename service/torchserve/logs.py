@@ -13,7 +13,8 @@ _LEVELS = {"WARN": logging.WARNING, "ERROR": logging.ERROR, "FATAL": logging.CRI
 # What each worker says in an ordinary life. Anything else is worth a warning: TorchServe does not pass levels on.
 _ORDINARY = re.compile(
     r"s_name_part0=|Listening on |Successfully loaded .*metrics|\[PID\]\d|Torch worker started|Python runtime: "
-    r"|Connection accepted: |model_name: |Backend received inference at|Frontend disconnected|\[METRICS\]"
+    r"|Connection accepted: |model_name: |model \S+ \S+ loaded on |Backend received inference at|Frontend disconnected"
+    r"|\[METRICS\]"
 )
 _ORDINARY_JAVA = re.compile(r"WARNING: sun\.reflect\.|nvidia-smi not available|Model server (started|stopped)")
 
