@@ -47,8 +47,15 @@ def options(tmp_path: Path) -> Callable[..., SupervisorOptions]:
 
 
 def below() -> list[psutil.Process]:
-    """The living processes below this one."""
-    return [process for process in psutil.Process().children(recursive=True) if process.status() != "zombie"]
+    """The living processes below this one that a supervisor of these tests has started; other tests have their own."""
+    return [process for process in psutil.Process().children(recursive=True) if _is_ours(process)]
+
+
+def _is_ours(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and "WHYLIGHT_TEST_JAVA" in process.environ()
+    except psutil.Error:  # it has just ended
+        return False
 
 
 def run_directories(tmp_path: Path) -> list[Path]:
