@@ -6,6 +6,8 @@
 A new method is one file with a class under `@register`, and one import here.
 """
 
+from explainers.ablation_cam import AblationCam
+from explainers.attention_rollout import AttentionRollout
 from explainers.cam import Cam
 from explainers.errors import (
     ExplainerError,
@@ -14,36 +16,69 @@ from explainers.errors import (
     NotApplicableError,
     UnknownLayerError,
 )
+from explainers.fake_cam import FakeCam
 from explainers.grad_cam import GradCam
+from explainers.grad_cam_plus_plus import GradCamPlusPlus
+from explainers.gradient import Gradient
+from explainers.integrated_gradients import IntegratedGradients
+from explainers.layer_cam import LayerCam
 from explainers.layers import LayerInfo
 from explainers.maps import NormalisedMaps, normalise, upsample
 from explainers.network import Network
+from explainers.occlusion import Occlusion
+from explainers.opti_cam import OptiCam
 from explainers.parameters import ParameterSpec, parameter, specs, validate
+from explainers.raw_attention import RawAttention
 from explainers.recorder import Recording
 from explainers.registry import METHODS, Method, register
 from explainers.result import Explanation, ImageResult
+from explainers.score_cam import ScoreCam
+from explainers.smooth_grad import SmoothGrad
+from explainers.smooth_grad_cam_plus_plus import SmoothGradCamPlusPlus
+from explainers.ss_cam import SsCam
 from explainers.targets import Classes, Targets, TopK
+from explainers.tibav import Tibav
+from explainers.watch import Stepwise, Watch
+from explainers.xgrad_cam import XGradCam
 
 __all__ = [
     "METHODS",
+    "AblationCam",
+    "AttentionRollout",
     "Cam",
     "Classes",
     "ExplainerError",
     "Explanation",
+    "FakeCam",
     "GradCam",
+    "GradCamPlusPlus",
+    "Gradient",
     "ImageResult",
+    "IntegratedGradients",
     "InvalidParameterError",
     "InvalidTargetError",
+    "LayerCam",
     "LayerInfo",
     "Method",
     "Network",
     "NormalisedMaps",
     "NotApplicableError",
+    "Occlusion",
+    "OptiCam",
     "ParameterSpec",
+    "RawAttention",
     "Recording",
+    "ScoreCam",
+    "SmoothGrad",
+    "SmoothGradCamPlusPlus",
+    "SsCam",
+    "Stepwise",
     "Targets",
+    "Tibav",
     "TopK",
     "UnknownLayerError",
+    "Watch",
+    "XGradCam",
     "normalise",
     "parameter",
     "register",

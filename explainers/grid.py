@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 Size = tuple[int, int]
@@ -42,6 +43,21 @@ class Layout:
             return tensor.permute(0, 3, 1, 2)
         patches = tensor[:, self.prefix :].transpose(1, 2)  # splitting the last dimension stays a view
         return patches.reshape(*patches.shape[:2], *self.size)
+
+    def restore(self, grid: Tensor, tensor: Tensor) -> Tensor:
+        """`tensor` with `grid` for its grid: a new tensor that may be written, what lies outside the grid as it was.
+
+        Args:
+            grid: shape (n, K, h, w).
+            tensor: laid out so, with a batch of n or of 1.
+        """
+        grid = grid.to(tensor.dtype)
+        if self.kind == "channels_first":
+            return grid.clone()
+        if self.kind == "channels_last":
+            return grid.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
+        prefix = tensor[:, : self.prefix].expand(len(grid), -1, -1)
+        return torch.cat([prefix, grid.flatten(2).transpose(1, 2)], dim=1)
 
 
 class GridFinder:

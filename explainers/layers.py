@@ -1,5 +1,6 @@
 """Which modules of a network have a spatial map, and which of them to explain when the caller doesn't say."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -41,11 +42,13 @@ class SpatialCall:
         order: position among all calls of the network.
         call: what was called.
         layout: of what it returned.
+        ordinal: which of the module's calls it is, from 1.
     """
 
     order: int
     call: ModuleCall
     layout: Layout
+    ordinal: int
 
     @property
     def info(self) -> LayerInfo:
@@ -63,11 +66,13 @@ class LayerTable:
         finder = GridFinder(input_size, trace.convolution_sizes)
         self.trace = trace
         self._by_path: dict[str, SpatialCall] = {}
+        counts: Counter[str] = Counter()
         for order, call in enumerate(trace.calls):
+            counts[call.path] += 1
             layout = _layout(call, finder, batch)
             if layout is not None and call.path:
                 self._by_path.pop(call.path, None)  # a repeated module moves to the place of its last call
-                self._by_path[call.path] = SpatialCall(order, call, layout)
+                self._by_path[call.path] = SpatialCall(order, call, layout, counts[call.path])
         self._aliases = _aliases(network)
 
     def find(self, path: str) -> SpatialCall:

@@ -1,16 +1,21 @@
 """A classifier prepared for explanation."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from explainers.errors import NotApplicableError
+from explainers.grid import Layout
 from explainers.layers import LayerInfo, LayerTable, SpatialCall, detect_target_layer
 from explainers.linear_head import LinearHead, follows_pooling, last_linear
-from explainers.probe import trace
-from explainers.recorder import Recorder, Recording
+from explainers.probe import Trace, trace
+from explainers.recorder import Edit, Recorder, Recording
 from explainers.shadow import make_shadow
+from explainers.trunk import Trunk
+from explainers.vit import VisionTransformer, find_transformer
+from explainers.vit_forward import reproduces
 
 PROBE_BATCH = 2  # more than one, so that the batch can't be mistaken for a leading dimension of size 1
 
@@ -28,6 +33,7 @@ class Network:
         device: where it computes.
         layers: one entry for each different spatial map, in the order of execution.
         linear_head: the classifier, where it is global average pooling and one linear layer; else None.
+        transformer: the blocks and the classifier, where it is a plain vision transformer; else None.
     """
 
     def __init__(
@@ -62,6 +68,8 @@ class Network:
         with torch.inference_mode(False):
             self._mean = torch.tensor(mean, dtype=self._dtype, device=self.device).view(1, -1, 1, 1)
             self._std = torch.tensor(std, dtype=self._dtype, device=self.device).view(1, -1, 1, 1)
+        self._statistics = tuple(mean), tuple(std)
+        self._broadcasts: dict[str, bool] = {}
         self._inspect(target_layer)
 
     def predict(self, images: Tensor) -> Tensor:
@@ -97,7 +105,63 @@ class Network:
         layouts = {entry.call.path: entry.layout for entry in found}
         with torch.inference_mode(False), torch.no_grad():
             inputs = self._normalise(images)
-        return self._recorder.record(inputs, layouts)
+        ordinals = {entry.call.path: entry.ordinal for entry in found}
+        return self._recorder.record(inputs, layouts, ordinals)
+
+    def changed_logits(self, images: Tensor, layer: str, edit: Edit) -> Tensor:
+        """Logits with the output of a layer changed, in the model's own precision and without gradients.
+
+        Where `head_broadcasts`, one image may be given for many changes: the network then runs once up to the layer,
+        and what follows runs on all of them.
+
+        Args:
+            images: shape (batch, 3, height, width), in [0, 1].
+            layer: module path of the layer.
+            edit: takes the activation, shape (batch, channels, h, w), to a changed one, shape (n, channels, h, w); it
+                must not write the one that it gets. n is the batch, or any number for a batch of one.
+
+        Returns:
+            Shape (n, classes).
+
+        Raises:
+            UnknownLayerError: no layer with a spatial map there.
+        """
+        found = self._table.find(layer)
+        with torch.inference_mode():
+            inputs = self._normalise(images)
+        return self._recorder.change(inputs, found.call.path, found.layout, found.ordinal, edit)
+
+    def head_broadcasts(self, layer: str) -> bool:
+        """Whether what follows a layer takes another batch than what comes before it did: tried once on noise.
+
+        Most networks do, also with a residual connection around the layer. A concatenation of maps from both sides of
+        it, or a batch size that the network remembers from its input, does not.
+        """
+        if layer not in self._broadcasts:
+            self._broadcasts[layer] = self._try_broadcast(layer)
+        return self._broadcasts[layer]
+
+    def tokens(self, images: Tensor, dtype: torch.dtype) -> Tensor:
+        """What enters the first block of `transformer`, (batch, tokens, D), without gradients.
+
+        Args:
+            images: shape (batch, 3, height, width), in [0, 1].
+            dtype: precision of every step from the pixels on.
+
+        Raises:
+            NotApplicableError: the network is no plain vision transformer, or bypasses its blocks for these images.
+        """
+        if self._trunk is None:
+            raise NotApplicableError("the network is no plain vision transformer")
+        with torch.inference_mode(False), torch.no_grad():
+            return self._trunk.tokens(self._normalise(images, dtype))
+
+    @cached_property
+    def differentiable(self) -> bool:
+        """Whether the logits have a gradient with respect to the pixels: tried once on noise."""
+        with torch.inference_mode(False), torch.enable_grad():
+            noise = torch.rand(1, len(self._mean.flatten()), *self.input_size, generator=_fixed_generator())
+            return self.logits(noise.requires_grad_()).requires_grad
 
     def layer(self, path: str | None = None) -> LayerInfo:
         """The layer at a module path, or the target layer.
@@ -107,6 +171,14 @@ class Network:
             NotApplicableError: no path is given and the network has no spatial map.
         """
         return self.target_layer if path is None else self._table.find(path).info
+
+    def layout(self, path: str) -> Layout:
+        """How the output of the layer at a module path is laid out.
+
+        Raises:
+            UnknownLayerError: no layer with a spatial map there.
+        """
+        return self._table.find(path).layout
 
     @property
     def target_layer(self) -> LayerInfo:
@@ -119,11 +191,13 @@ class Network:
             raise NotApplicableError("the network has no layer with a spatial map")
         return self._target.info
 
-    def _normalise(self, images: Tensor) -> Tensor:
+    def _normalise(self, images: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         if images.dim() != 4 or tuple(images.shape[2:]) != tuple(self.input_size):
             raise ValueError(f"images must have shape (batch, 3, {self.input_size[0]}, {self.input_size[1]})")
-        pixels = images.to(device=self.device, dtype=self._dtype)
-        return (pixels - self._mean) / self._std
+        if dtype is None or dtype == self._dtype:
+            return (images.to(device=self.device, dtype=self._dtype) - self._mean) / self._std
+        mean, std = (torch.tensor(row, dtype=dtype, device=self.device).view(1, -1, 1, 1) for row in self._statistics)
+        return (images.to(device=self.device, dtype=dtype) - mean) / std
 
     def _inspect(self, target_layer: str | None) -> None:
         noise = torch.rand(PROBE_BATCH, len(self._mean.flatten()), *self.input_size, generator=_fixed_generator())
@@ -135,9 +209,21 @@ class Network:
         self._table = LayerTable(traced, self._shadow, self.input_size, PROBE_BATCH)
         detected = detect_target_layer(self._table, self.class_count, lambda paths: self._cells_matter(noise, paths))
         self.linear_head = self._find_linear_head(noise, detected)
+        self._find_transformer(noise, traced)
         self.layers = tuple(layer.info for layer in self._table.distinct())
         self._target = detected if target_layer is None else self._table.find(target_layer)
         traced.forget_outputs()
+
+    def _try_broadcast(self, layer: str) -> bool:
+        image = torch.rand(1, len(self._mean.flatten()), *self.input_size, generator=_fixed_generator())
+        factors = torch.rand(3, self.layer(layer).channels, 1, 1, generator=_fixed_generator()).to(self._mean)
+        expected = self.changed_logits(image.expand(3, -1, -1, -1), layer, lambda grid: grid * factors)
+        try:
+            logits = self.changed_logits(image, layer, lambda grid: grid * factors)
+        except Exception:  # whatever the network raises at shapes that it doesn't expect
+            return False
+        same_shape = logits.shape == expected.shape
+        return same_shape and torch.allclose(logits.float(), expected.float(), rtol=1e-3, atol=1e-4)
 
     def _cells_matter(self, noise: Tensor, paths: list[str]) -> list[bool]:
         try:
@@ -158,6 +244,15 @@ class Network:
             return None
         follows = follows_pooling(classifier, recording)
         return LinearHead(detected.call.path, classifier.weight) if follows else None
+
+    def _find_transformer(self, noise: Tensor, traced: Trace) -> None:
+        self.transformer: VisionTransformer | None = find_transformer(traced, self._table)
+        self._trunk: Trunk | None = None
+        if self.transformer is None:
+            return
+        self._trunk = Trunk(self._shadow, tuple(block.path for block in self.transformer.blocks))
+        if not reproduces(self.transformer, self.tokens(noise, self._dtype), traced.output):
+            self.transformer = self._trunk = None
 
 
 def _fixed_generator() -> torch.Generator:

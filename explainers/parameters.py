@@ -18,6 +18,7 @@ class ParameterSpec:
         minimum: smallest allowed number, inclusive, or None.
         maximum: largest allowed number, inclusive, or None.
         description: one sentence for users.
+        choices: the allowed strings; empty where any will do.
     """
 
     name: str
@@ -26,11 +27,18 @@ class ParameterSpec:
     minimum: float | None
     maximum: float | None
     description: str
+    choices: tuple[str, ...] = ()
 
 
-def parameter(default: Any, description: str, minimum: float | None = None, maximum: float | None = None) -> Any:
+def parameter(
+    default: Any,
+    description: str,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
     """Declare a dataclass field that is a parameter of a method."""
-    metadata = {"description": description, "minimum": minimum, "maximum": maximum}
+    metadata = {"description": description, "minimum": minimum, "maximum": maximum, "choices": choices}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -45,6 +53,7 @@ def specs(method: type) -> tuple[ParameterSpec, ...]:
             minimum=field.metadata["minimum"],
             maximum=field.metadata["maximum"],
             description=field.metadata["description"],
+            choices=field.metadata["choices"],
         )
         for field in dataclasses.fields(method)
     )
@@ -54,10 +63,12 @@ def validate(method: Any) -> None:
     """Check every parameter of a method instance against its bounds.
 
     Raises:
-        InvalidParameterError: a number is not finite or outside its bounds.
+        InvalidParameterError: a number is not finite or outside its bounds, or a string is none of its choices.
     """
     for spec in specs(type(method)):
         value = getattr(method, spec.name)
+        if spec.choices and value is not None and value not in spec.choices:
+            raise InvalidParameterError(spec.name, f"{spec.name} must be one of {', '.join(spec.choices)}")
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
         too_small = spec.minimum is not None and value < spec.minimum

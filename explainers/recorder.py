@@ -1,12 +1,13 @@
-"""Records the activation of a layer and the gradient of the scores with respect to it.
+"""Records the activation of a layer and the gradient of the scores with respect to it, or changes the activation.
 
 The tape starts at the layer: a hook cuts the graph there, so everything before runs as in a plain forward pass and the
 backward pass sees only what comes after.
 """
 
 import threading
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,18 +15,60 @@ from torch import Tensor, nn
 from explainers.errors import NotApplicableError
 from explainers.grid import Layout
 
+Edit = Callable[[Tensor], Tensor]
+"""Takes an activation of shape (n, channels, h, w) to a changed one; it must not write the one that it gets."""
+
+
+class _Visitor(Protocol):
+    """Looks at the wanted layers of one forward pass."""
+
+    owner: "Recorder"
+    paths: frozenset[str]
+
+    def visit(self, path: str, output: Tensor) -> Tensor | None:
+        """What the network shall go on with in place of a layer's output; None to leave it."""
+        ...
+
 
 class _Tape:
     """What one forward pass records: the tensor at each wanted layer."""
 
-    def __init__(self, owner: "Recorder", paths: frozenset[str]) -> None:
+    def __init__(self, owner: "Recorder", ordinals: dict[str, int]) -> None:
         self.owner = owner
-        self.paths = paths
+        self.paths = frozenset(ordinals)
         self.points: dict[str, Tensor] = {}
+        self._calls_left = dict(ordinals)
+
+    def visit(self, path: str, output: Tensor) -> Tensor | None:
+        self._calls_left[path] -= 1
+        if self._calls_left[path] != 0:
+            return None
+        # Where an earlier recorded layer already feeds this one, the graph must go on through it.
+        point = output if output.requires_grad else output.detach().requires_grad_()
+        self.points[path] = point
+        with torch.enable_grad():  # the network may run its trunk without gradients
+            return point.clone()  # what follows may write it in place, and a recorded value must stay
 
 
-# A thread or a task sees only its own tape, so any number of them can run through the same modules.
-_active: ContextVar[_Tape | None] = ContextVar("explainers_active_tape", default=None)
+class _Change:
+    """Changes the output of one call of one layer in one forward pass."""
+
+    def __init__(self, owner: "Recorder", path: str, layout: Layout, ordinal: int, edit: Edit) -> None:
+        self.owner = owner
+        self.paths = frozenset({path})
+        self._layout = layout
+        self._calls_left = ordinal
+        self._edit = edit
+
+    def visit(self, _path: str, output: Tensor) -> Tensor | None:
+        self._calls_left -= 1
+        if self._calls_left != 0:
+            return None
+        return self._layout.restore(self._edit(self._layout.grid(output)), output)
+
+
+# A thread or a task sees only its own visitor, so any number of them can run through the same modules.
+_active: ContextVar[_Visitor | None] = ContextVar("explainers_active_visitor", default=None)
 
 
 class Recording:
@@ -82,30 +125,49 @@ class Recorder:
         self._hooked: set[str] = set()
         self._lock = threading.Lock()
 
-    def record(self, inputs: Tensor, layouts: dict[str, Layout]) -> Recording:
+    def record(self, inputs: Tensor, layouts: dict[str, Layout], ordinals: dict[str, int]) -> Recording:
         """Run the network once.
 
         Args:
             inputs: normalised images.
             layouts: layout of each wanted layer by path, in the order in which the recording shall have them.
+            ordinals: which of each layer's calls to record, from 1.
 
         Raises:
             NotApplicableError: no differentiable way leads from a wanted layer to the logits.
         """
         self._hook(layouts)
-        tape = _Tape(self, frozenset(layouts))
+        tape = _Tape(self, ordinals)
         with torch.inference_mode(False), torch.enable_grad():
-            token = _active.set(tape)
-            try:
-                logits = self._shadow(inputs)
-            finally:
-                _active.reset(token)
+            logits = self._run(inputs, tape)
         if tape.points.keys() != layouts.keys() or not logits.requires_grad:
             raise NotApplicableError("the scores don't depend on the layer in a differentiable way")
         return Recording(logits, {path: tape.points[path] for path in layouts}, layouts)
 
+    def change(self, inputs: Tensor, path: str, layout: Layout, ordinal: int, edit: Edit) -> Tensor:
+        """Logits of the network with the output of one layer changed; no gradients.
+
+        Args:
+            inputs: normalised images.
+            path: of the layer.
+            layout: of its output.
+            ordinal: which of its calls to change, from 1.
+            edit: what to do with the output, seen as (n, channels, h, w).
+        """
+        self._hook({path: layout})
+        with torch.inference_mode():
+            return self._run(inputs, _Change(self, path, layout, ordinal, edit))
+
+    def _run(self, inputs: Tensor, visitor: _Visitor) -> Tensor:
+        token = _active.set(visitor)
+        try:
+            logits: Tensor = self._shadow(inputs)
+        finally:
+            _active.reset(token)
+        return logits
+
     def _hook(self, paths: dict[str, Layout]) -> None:
-        """Put a hook on each layer once, for good: one that does nothing unless its own thread is recording."""
+        """Put a hook on each layer once, for good: one that does nothing unless its own thread is looking."""
         with self._lock:
             for path in paths.keys() - self._hooked:
                 self._shadow.get_submodule(path).register_forward_hook(self._make_hook(path))
@@ -113,14 +175,10 @@ class Recorder:
 
     def _make_hook(self, path: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor | None:
-            tape = _active.get()
-            if tape is None or tape.owner is not self or path not in tape.paths:
+            visitor = _active.get()
+            if visitor is None or visitor.owner is not self or path not in visitor.paths:
                 return None
-            # Where an earlier recorded layer already feeds this one, the graph must go on through it.
-            point = output if output.requires_grad else output.detach().requires_grad_()
-            tape.points[path] = point
-            with torch.enable_grad():  # the network may run its trunk without gradients
-                return point.clone()  # what follows may write it in place, and a recorded value must stay
+            return visitor.visit(path, output)
 
         return hook
 

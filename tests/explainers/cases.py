@@ -1,5 +1,6 @@
 """One row for each method: on which networks it is tried, and what it must agree with."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -8,11 +9,14 @@ import pytest
 from torch import Tensor, nn
 
 from explainers import METHODS, Network
-from tests.explainers import references
+from tests.explainers import references, references_attention, references_cam, references_gradient, references_opti_cam
 from tests.explainers.networks import (
     MEAN,
     STD,
+    Refusing,
+    RefusingViT,
     ResidualCnn,
+    Undifferentiable,
     ViT,
     fully_convolutional,
     network,
@@ -61,6 +65,12 @@ def network_of(subject: str) -> Network:
     return network(model_of(subject))
 
 
+@cache
+def double_network_of(subject: str) -> Network:
+    """The same in float64."""
+    return network(copy.deepcopy(model_of(subject)).double())
+
+
 Reference = Callable[[str, Tensor, int], references.Map]
 
 
@@ -71,12 +81,18 @@ class Case:
     Attributes:
         subjects: names of the networks that it works on.
         reference: (subject, image, class) to the raw map, by the definition.
-        not_for: makes a network for which the method is not defined.
+        not_for: makes a network for which the method is not defined; None when it is for every one.
+        says_nothing: the map depends neither on the image nor on the network.
+        refusing: makes a network that the method works on, and that raises for pixels larger than any can be.
+        in_double: compare with the reference in float64: the method takes many steps, which enlarge rounding errors.
     """
 
     subjects: tuple[str, ...]
     reference: Reference
-    not_for: Callable[[], nn.Module]
+    not_for: Callable[[], nn.Module] | None
+    says_nothing: bool = False
+    refusing: Callable[[], nn.Module] = Refusing
+    in_double: bool = False
 
 
 def _grad_cam(subject: str, image: Tensor, target: int) -> references.Map:
@@ -90,9 +106,58 @@ def _cam(subject: str, image: Tensor, target: int) -> references.Map:
     return references.cam(model_of(subject), inputs, SUBJECTS[subject].layer, "head", target)
 
 
+def _of_layer(reference: Callable[..., references.Map]) -> Reference:
+    """A reference that takes a model, an image, a layer, a class and a layout."""
+
+    def of_subject(subject: str, image: Tensor, target: int) -> references.Map:
+        entry = SUBJECTS[subject]
+        return reference(model_of(subject), image, entry.layer, target, entry.to_grid)
+
+    return of_subject
+
+
+def _of_attention(reference: Callable[..., Tensor]) -> Case:
+    """A reference that takes a transformer, and whatever else."""
+
+    def of_subject(subject: str, image: Tensor, target: int) -> references.Map:
+        inputs = references.normalised(image, MEAN, STD)
+        names = references_attention.TORCH
+        transformer = references_attention.Transformer(model_of(subject), inputs, names, heads=2)
+        targets = (target,) if reference is references_attention.tibav else ()
+        return references_attention.as_map(reference(transformer, *targets), 4, 4)
+
+    return Case(("vit",), of_subject, ResidualCnn, refusing=RefusingViT)
+
+
+def _opti_cam(subject: str, image: Tensor, target: int) -> references.Map:
+    entry = SUBJECTS[subject]
+    model = model_of(subject)
+    return references_opti_cam.opti_cam(model, image, MEAN, STD, entry.layer, target, entry.to_grid).raw
+
+
 CASES = {
     "grad_cam": Case(tuple(SUBJECTS), _grad_cam, perceptron),
     "cam": Case(("residual",), _cam, vgg),
+    "grad_cam_plus_plus": Case(tuple(SUBJECTS), _of_layer(references_cam.grad_cam_plus_plus), perceptron),
+    "smooth_grad_cam_plus_plus": Case(
+        tuple(SUBJECTS), _of_layer(references_cam.smooth_grad_cam_plus_plus), perceptron
+    ),
+    "xgrad_cam": Case(tuple(SUBJECTS), _of_layer(references_cam.xgrad_cam), perceptron),
+    "layer_cam": Case(tuple(SUBJECTS), _of_layer(references_cam.layer_cam), perceptron),
+    "score_cam": Case(tuple(SUBJECTS), _of_layer(references_cam.score_cam), perceptron),
+    "ss_cam": Case(tuple(SUBJECTS), _of_layer(references_cam.ss_cam), perceptron),
+    "ablation_cam": Case(tuple(SUBJECTS), _of_layer(references_cam.ablation_cam), perceptron),
+    "gradient": Case(tuple(SUBJECTS), _of_layer(references_gradient.gradient), Undifferentiable),
+    "smooth_grad": Case(tuple(SUBJECTS), _of_layer(references_gradient.smooth_grad), Undifferentiable),
+    "integrated_gradients": Case(
+        tuple(SUBJECTS), _of_layer(references_gradient.integrated_gradients), Undifferentiable
+    ),
+    "occlusion": Case(tuple(SUBJECTS), _of_layer(references_gradient.occlusion), None),
+    "opti_cam": Case(tuple(SUBJECTS), _opti_cam, perceptron, in_double=True),
+    "fake_cam": Case(tuple(SUBJECTS), _of_layer(references_cam.fake_cam), None, says_nothing=True),
+    "tibav": _of_attention(references_attention.tibav),
+    "raw_attention": _of_attention(references_attention.raw_attention),
+    "attention_rollout": _of_attention(references_attention.attention_rollout),
 }
 
 each_method = pytest.mark.parametrize("name", sorted(METHODS))

@@ -123,9 +123,18 @@ class ChannelsLast(nn.Module):
         return self.head(self.norm(torch.relu(self.merge(x))).mean(dim=(1, 2)))
 
 
-def perceptron(classes: int = 5) -> nn.Module:
+def perceptron(classes: int = 5, size: tuple[int, int] = (32, 32)) -> nn.Module:
     """No spatial map at all."""
-    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 16), nn.ReLU(), nn.Linear(16, classes))
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * size[0] * size[1], 16), nn.ReLU(), nn.Linear(16, classes))
+
+
+class Undifferentiable(ResidualCnn):
+    """Runs its trunk without gradients: no pixel has one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            x = self.stage(torch.relu(self.stem(x)))
+        return self.head(self.pool(x).flatten(1))
 
 
 class Refusing(nn.Module):
@@ -140,6 +149,15 @@ class Refusing(nn.Module):
         if x.max() > 100:
             raise RuntimeError("refused")
         return logits
+
+
+class RefusingViT(ViT):
+    """A transformer that does so before its first block."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.max() > 100:
+            raise RuntimeError("refused")
+        return super().forward(x)
 
 
 def prepare(model: nn.Module, input_size: tuple[int, int] = (32, 32), seed: int = 0) -> nn.Module:

@@ -77,6 +77,19 @@ def test_layer_used_several_times_stands_for_its_last_call() -> None:
     assert net.layer("3") == net.layer("1")
 
 
+def test_layer_used_again_by_the_classifier_stands_for_its_last_map() -> None:
+    """A module whose last call returns no map is recorded at the last call that does."""
+    relu = nn.ReLU()
+    maps = []
+    for first, second in ((relu, relu), (nn.ReLU(), nn.ReLU())):
+        layers = (nn.Conv2d(3, 6, 3, stride=2), first, nn.Flatten(), nn.LazyLinear(16), second, nn.Linear(16, 5))
+        net = network(prepare(nn.Sequential(*layers)))
+        (result,) = METHODS["grad_cam"](layer="1").explain(net, pictures(1), [ALL])  # type: ignore[call-arg]
+        maps.append(torch.stack([item.map for item in result.explanations]))
+    assert maps[0].any()
+    torch.testing.assert_close(maps[0], maps[1])
+
+
 def test_many_targets_equal_one_at_a_time() -> None:
     """Asking for all classes at once gives the maps of asking for each."""
     net = network_of("vit")

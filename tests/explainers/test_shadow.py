@@ -10,6 +10,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 from explainers import METHODS, TopK
 from explainers.shadow import make_shadow
+from tests.explainers.cases import CASES
 from tests.explainers.networks import ResidualCnn, ViT, network, pictures, prepare
 
 CPU = torch.device("cpu")
@@ -125,7 +126,9 @@ def test_exported_program() -> None:
     original, exported = network(model), network(torch.export.unflatten(program))
     assert exported.target_layer == original.target_layer
     assert exported.linear_head is not None
-    for method in METHODS.values():
+    for name, method in METHODS.items():
+        if "residual" not in CASES[name].subjects:
+            continue
         a, b = (method().explain(net, pictures(3), [TopK(2)] * 3)[1] for net in (original, exported))
         torch.testing.assert_close(a.logits, b.logits)
         torch.testing.assert_close(a.explanations[1].map, b.explanations[1].map, rtol=0, atol=1e-5)

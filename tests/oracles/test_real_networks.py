@@ -1,18 +1,13 @@
 """Grad-CAM on real networks and photographs equals that of the other libraries."""
 
-import importlib.util
-from functools import cache
-from types import ModuleType
-
 import numpy as np
 import pytest
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from explainers import METHODS, Network, TopK
-from tests import real
+from explainers import METHODS, TopK
 from tests.explainers import references
 from tests.oracles.comparison import assert_agrees
+from tests.real_networks import prepared
 
 pytestmark = [pytest.mark.oracle, pytest.mark.real]
 
@@ -22,28 +17,6 @@ NETWORKS = {
     "squeezenet1_1": ("features.12", ("grad-cam", "captum", "torchcam")),
     "vit_tiny_patch16_224": ("blocks.11.norm1", ("grad-cam", "torchcam")),
 }
-
-
-@cache
-def architectures() -> ModuleType:
-    """The architectures file of the real networks."""
-    spec = importlib.util.spec_from_file_location("real_architectures", real.require_real() / "architectures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@cache
-def prepared(name: str) -> tuple[nn.Module, Network, Tensor]:
-    """A real network, ready to explain, and every photograph for it."""
-    pil = pytest.importorskip("PIL.Image")
-    module = architectures()
-    _, side, (mean, std), _ = module.MODELS[name]
-    model = module.load(name)
-    images = torch.stack([module.pixels(name, pil.open(path)) for path in real.photographs()])
-    return model, Network(model, input_size=(side, side), mean=mean, std=std), images
 
 
 def vit_grid(tokens: Tensor) -> Tensor:

@@ -25,17 +25,49 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65xplain/v1/method.proto\x12\nexplain.v1\"[\n\x06Method\x12\'\n\x08grad_cam\x18\x01 \x01(\x0b\x32\x13.explain.v1.GradCamH\x00\x12\x1e\n\x03\x63\x61m\x18\x02 \x01(\x0b\x32\x0f.explain.v1.CamH\x00\x42\x08\n\x06method\"\'\n\x07GradCam\x12\x12\n\x05layer\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x08\n\x06_layer\"\x05\n\x03\x43\x61mb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65xplain/v1/method.proto\x12\nexplain.v1\"\xdf\x06\n\x06Method\x12\'\n\x08grad_cam\x18\x01 \x01(\x0b\x32\x13.explain.v1.GradCamH\x00\x12\x1e\n\x03\x63\x61m\x18\x02 \x01(\x0b\x32\x0f.explain.v1.CamH\x00\x12\x39\n\x12grad_cam_plus_plus\x18\x03 \x01(\x0b\x32\x1b.explain.v1.GradCamPlusPlusH\x00\x12\x46\n\x19smooth_grad_cam_plus_plus\x18\x04 \x01(\x0b\x32!.explain.v1.SmoothGradCamPlusPlusH\x00\x12)\n\txgrad_cam\x18\x05 \x01(\x0b\x32\x14.explain.v1.XGradCamH\x00\x12)\n\tlayer_cam\x18\x06 \x01(\x0b\x32\x14.explain.v1.LayerCamH\x00\x12)\n\tscore_cam\x18\x07 \x01(\x0b\x32\x14.explain.v1.ScoreCamH\x00\x12#\n\x06ss_cam\x18\x08 \x01(\x0b\x32\x11.explain.v1.SsCamH\x00\x12/\n\x0c\x61\x62lation_cam\x18\t \x01(\x0b\x32\x17.explain.v1.AblationCamH\x00\x12\'\n\x08opti_cam\x18\n \x01(\x0b\x32\x13.explain.v1.OptiCamH\x00\x12(\n\x08gradient\x18\x1e \x01(\x0b\x32\x14.explain.v1.GradientH\x00\x12-\n\x0bsmooth_grad\x18\x1f \x01(\x0b\x32\x16.explain.v1.SmoothGradH\x00\x12?\n\x14integrated_gradients\x18  \x01(\x0b\x32\x1f.explain.v1.IntegratedGradientsH\x00\x12*\n\tocclusion\x18! \x01(\x0b\x32\x15.explain.v1.OcclusionH\x00\x12\"\n\x05tibav\x18\x14 \x01(\x0b\x32\x11.explain.v1.TibavH\x00\x12\x31\n\rraw_attention\x18\x15 \x01(\x0b\x32\x18.explain.v1.RawAttentionH\x00\x12\x39\n\x11\x61ttention_rollout\x18\x16 \x01(\x0b\x32\x1c.explain.v1.AttentionRolloutH\x00\x12\'\n\x08\x66\x61ke_cam\x18( \x01(\x0b\x32\x13.explain.v1.FakeCamH\x00\x42\x08\n\x06method\"\'\n\x07GradCam\x12\x12\n\x05layer\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x08\n\x06_layer\"\x05\n\x03\x43\x61m\"/\n\x0fGradCamPlusPlus\x12\x12\n\x05layer\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x08\n\x06_layer\"\x91\x01\n\x15SmoothGradCamPlusPlus\x12\x12\n\x05layer\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07samples\x18\x02 \x01(\rH\x01\x88\x01\x01\x12\x12\n\x05noise\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x11\n\x04seed\x18\x04 \x01(\rH\x03\x88\x01\x01\x42\x08\n\x06_layerB\n\n\x08_samplesB\x08\n\x06_noiseB\x07\n\x05_seed\"(\n\x08XGradCam\x12\x12\n\x05layer\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x08\n\x06_layer\"(\n\x08LayerCam\x12\x12\n\x05layer\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x08\n\x06_layer\"(\n\x08ScoreCam\x12\x12\n\x05layer\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x08\n\x06_layer\"\x81\x01\n\x05SsCam\x12\x12\n\x05layer\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07samples\x18\x02 \x01(\rH\x01\x88\x01\x01\x12\x12\n\x05noise\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x11\n\x04seed\x18\x04 \x01(\rH\x03\x88\x01\x01\x42\x08\n\x06_layerB\n\n\x08_samplesB\x08\n\x06_noiseB\x07\n\x05_seed\"+\n\x0b\x41\x62lationCam\x12\x12\n\x05layer\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x08\n\x06_layer\"\n\n\x08Gradient\"h\n\nSmoothGrad\x12\x14\n\x07samples\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x12\n\x05noise\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04seed\x18\x03 \x01(\rH\x02\x88\x01\x01\x42\n\n\x08_samplesB\x08\n\x06_noiseB\x07\n\x05_seed\"3\n\x13IntegratedGradients\x12\x12\n\x05steps\x18\x01 \x01(\rH\x00\x88\x01\x01\x42\x08\n\x06_steps\"g\n\tOcclusion\x12\x13\n\x06window\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x13\n\x06stride\x18\x02 \x01(\rH\x01\x88\x01\x01\x12\x11\n\x04grey\x18\x03 \x01(\x01H\x02\x88\x01\x01\x42\t\n\x07_windowB\t\n\x07_strideB\x07\n\x05_grey\"\t\n\x07\x46\x61keCam\"\x93\x01\n\x07OptiCam\x12\x12\n\x05layer\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x06preset\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x12\n\x05steps\x18\x03 \x01(\rH\x02\x88\x01\x01\x12\x1a\n\rlearning_rate\x18\x04 \x01(\x01H\x03\x88\x01\x01\x42\x08\n\x06_layerB\t\n\x07_presetB\x08\n\x06_stepsB\x10\n\x0e_learning_rate\"\xbf\x01\n\x05Tibav\x12\x11\n\x04rule\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x18\n\x0bstart_layer\x18\x02 \x01(\rH\x01\x88\x01\x01\x12#\n\x16\x61ttention_for_gradient\x18\x03 \x01(\x08H\x02\x88\x01\x01\x12\x1c\n\x0flast_block_only\x18\x04 \x01(\x08H\x03\x88\x01\x01\x42\x07\n\x05_ruleB\x0e\n\x0c_start_layerB\x19\n\x17_attention_for_gradientB\x12\n\x10_last_block_only\"\x0e\n\x0cRawAttention\"\x12\n\x10\x41ttentionRolloutb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'explain.v1.method_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_METHOD']._serialized_start=39
-  _globals['_METHOD']._serialized_end=130
-  _globals['_GRADCAM']._serialized_start=132
-  _globals['_GRADCAM']._serialized_end=171
-  _globals['_CAM']._serialized_start=173
-  _globals['_CAM']._serialized_end=178
+  _globals['_METHOD']._serialized_start=40
+  _globals['_METHOD']._serialized_end=903
+  _globals['_GRADCAM']._serialized_start=905
+  _globals['_GRADCAM']._serialized_end=944
+  _globals['_CAM']._serialized_start=946
+  _globals['_CAM']._serialized_end=951
+  _globals['_GRADCAMPLUSPLUS']._serialized_start=953
+  _globals['_GRADCAMPLUSPLUS']._serialized_end=1000
+  _globals['_SMOOTHGRADCAMPLUSPLUS']._serialized_start=1003
+  _globals['_SMOOTHGRADCAMPLUSPLUS']._serialized_end=1148
+  _globals['_XGRADCAM']._serialized_start=1150
+  _globals['_XGRADCAM']._serialized_end=1190
+  _globals['_LAYERCAM']._serialized_start=1192
+  _globals['_LAYERCAM']._serialized_end=1232
+  _globals['_SCORECAM']._serialized_start=1234
+  _globals['_SCORECAM']._serialized_end=1274
+  _globals['_SSCAM']._serialized_start=1277
+  _globals['_SSCAM']._serialized_end=1406
+  _globals['_ABLATIONCAM']._serialized_start=1408
+  _globals['_ABLATIONCAM']._serialized_end=1451
+  _globals['_GRADIENT']._serialized_start=1453
+  _globals['_GRADIENT']._serialized_end=1463
+  _globals['_SMOOTHGRAD']._serialized_start=1465
+  _globals['_SMOOTHGRAD']._serialized_end=1569
+  _globals['_INTEGRATEDGRADIENTS']._serialized_start=1571
+  _globals['_INTEGRATEDGRADIENTS']._serialized_end=1622
+  _globals['_OCCLUSION']._serialized_start=1624
+  _globals['_OCCLUSION']._serialized_end=1727
+  _globals['_FAKECAM']._serialized_start=1729
+  _globals['_FAKECAM']._serialized_end=1738
+  _globals['_OPTICAM']._serialized_start=1741
+  _globals['_OPTICAM']._serialized_end=1888
+  _globals['_TIBAV']._serialized_start=1891
+  _globals['_TIBAV']._serialized_end=2082
+  _globals['_RAWATTENTION']._serialized_start=2084
+  _globals['_RAWATTENTION']._serialized_end=2098
+  _globals['_ATTENTIONROLLOUT']._serialized_start=2100
+  _globals['_ATTENTIONROLLOUT']._serialized_end=2118
 # @@protoc_insertion_point(module_scope)

@@ -7,12 +7,44 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Method(_message.Message):
-    __slots__ = ("grad_cam", "cam")
+    __slots__ = ("grad_cam", "cam", "grad_cam_plus_plus", "smooth_grad_cam_plus_plus", "xgrad_cam", "layer_cam", "score_cam", "ss_cam", "ablation_cam", "opti_cam", "gradient", "smooth_grad", "integrated_gradients", "occlusion", "tibav", "raw_attention", "attention_rollout", "fake_cam")
     GRAD_CAM_FIELD_NUMBER: _ClassVar[int]
     CAM_FIELD_NUMBER: _ClassVar[int]
+    GRAD_CAM_PLUS_PLUS_FIELD_NUMBER: _ClassVar[int]
+    SMOOTH_GRAD_CAM_PLUS_PLUS_FIELD_NUMBER: _ClassVar[int]
+    XGRAD_CAM_FIELD_NUMBER: _ClassVar[int]
+    LAYER_CAM_FIELD_NUMBER: _ClassVar[int]
+    SCORE_CAM_FIELD_NUMBER: _ClassVar[int]
+    SS_CAM_FIELD_NUMBER: _ClassVar[int]
+    ABLATION_CAM_FIELD_NUMBER: _ClassVar[int]
+    OPTI_CAM_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    SMOOTH_GRAD_FIELD_NUMBER: _ClassVar[int]
+    INTEGRATED_GRADIENTS_FIELD_NUMBER: _ClassVar[int]
+    OCCLUSION_FIELD_NUMBER: _ClassVar[int]
+    TIBAV_FIELD_NUMBER: _ClassVar[int]
+    RAW_ATTENTION_FIELD_NUMBER: _ClassVar[int]
+    ATTENTION_ROLLOUT_FIELD_NUMBER: _ClassVar[int]
+    FAKE_CAM_FIELD_NUMBER: _ClassVar[int]
     grad_cam: GradCam
     cam: Cam
-    def __init__(self, grad_cam: _Optional[_Union[GradCam, _Mapping]] = ..., cam: _Optional[_Union[Cam, _Mapping]] = ...) -> None: ...
+    grad_cam_plus_plus: GradCamPlusPlus
+    smooth_grad_cam_plus_plus: SmoothGradCamPlusPlus
+    xgrad_cam: XGradCam
+    layer_cam: LayerCam
+    score_cam: ScoreCam
+    ss_cam: SsCam
+    ablation_cam: AblationCam
+    opti_cam: OptiCam
+    gradient: Gradient
+    smooth_grad: SmoothGrad
+    integrated_gradients: IntegratedGradients
+    occlusion: Occlusion
+    tibav: Tibav
+    raw_attention: RawAttention
+    attention_rollout: AttentionRollout
+    fake_cam: FakeCam
+    def __init__(self, grad_cam: _Optional[_Union[GradCam, _Mapping]] = ..., cam: _Optional[_Union[Cam, _Mapping]] = ..., grad_cam_plus_plus: _Optional[_Union[GradCamPlusPlus, _Mapping]] = ..., smooth_grad_cam_plus_plus: _Optional[_Union[SmoothGradCamPlusPlus, _Mapping]] = ..., xgrad_cam: _Optional[_Union[XGradCam, _Mapping]] = ..., layer_cam: _Optional[_Union[LayerCam, _Mapping]] = ..., score_cam: _Optional[_Union[ScoreCam, _Mapping]] = ..., ss_cam: _Optional[_Union[SsCam, _Mapping]] = ..., ablation_cam: _Optional[_Union[AblationCam, _Mapping]] = ..., opti_cam: _Optional[_Union[OptiCam, _Mapping]] = ..., gradient: _Optional[_Union[Gradient, _Mapping]] = ..., smooth_grad: _Optional[_Union[SmoothGrad, _Mapping]] = ..., integrated_gradients: _Optional[_Union[IntegratedGradients, _Mapping]] = ..., occlusion: _Optional[_Union[Occlusion, _Mapping]] = ..., tibav: _Optional[_Union[Tibav, _Mapping]] = ..., raw_attention: _Optional[_Union[RawAttention, _Mapping]] = ..., attention_rollout: _Optional[_Union[AttentionRollout, _Mapping]] = ..., fake_cam: _Optional[_Union[FakeCam, _Mapping]] = ...) -> None: ...
 
 class GradCam(_message.Message):
     __slots__ = ("layer",)
@@ -21,5 +53,125 @@ class GradCam(_message.Message):
     def __init__(self, layer: _Optional[str] = ...) -> None: ...
 
 class Cam(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GradCamPlusPlus(_message.Message):
+    __slots__ = ("layer",)
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    layer: str
+    def __init__(self, layer: _Optional[str] = ...) -> None: ...
+
+class SmoothGradCamPlusPlus(_message.Message):
+    __slots__ = ("layer", "samples", "noise", "seed")
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    NOISE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    layer: str
+    samples: int
+    noise: float
+    seed: int
+    def __init__(self, layer: _Optional[str] = ..., samples: _Optional[int] = ..., noise: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
+
+class XGradCam(_message.Message):
+    __slots__ = ("layer",)
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    layer: str
+    def __init__(self, layer: _Optional[str] = ...) -> None: ...
+
+class LayerCam(_message.Message):
+    __slots__ = ("layer",)
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    layer: str
+    def __init__(self, layer: _Optional[str] = ...) -> None: ...
+
+class ScoreCam(_message.Message):
+    __slots__ = ("layer",)
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    layer: str
+    def __init__(self, layer: _Optional[str] = ...) -> None: ...
+
+class SsCam(_message.Message):
+    __slots__ = ("layer", "samples", "noise", "seed")
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    NOISE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    layer: str
+    samples: int
+    noise: float
+    seed: int
+    def __init__(self, layer: _Optional[str] = ..., samples: _Optional[int] = ..., noise: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
+
+class AblationCam(_message.Message):
+    __slots__ = ("layer",)
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    layer: str
+    def __init__(self, layer: _Optional[str] = ...) -> None: ...
+
+class Gradient(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SmoothGrad(_message.Message):
+    __slots__ = ("samples", "noise", "seed")
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    NOISE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    samples: int
+    noise: float
+    seed: int
+    def __init__(self, samples: _Optional[int] = ..., noise: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
+
+class IntegratedGradients(_message.Message):
+    __slots__ = ("steps",)
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    steps: int
+    def __init__(self, steps: _Optional[int] = ...) -> None: ...
+
+class Occlusion(_message.Message):
+    __slots__ = ("window", "stride", "grey")
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    STRIDE_FIELD_NUMBER: _ClassVar[int]
+    GREY_FIELD_NUMBER: _ClassVar[int]
+    window: int
+    stride: int
+    grey: float
+    def __init__(self, window: _Optional[int] = ..., stride: _Optional[int] = ..., grey: _Optional[float] = ...) -> None: ...
+
+class FakeCam(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class OptiCam(_message.Message):
+    __slots__ = ("layer", "preset", "steps", "learning_rate")
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    PRESET_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    layer: str
+    preset: str
+    steps: int
+    learning_rate: float
+    def __init__(self, layer: _Optional[str] = ..., preset: _Optional[str] = ..., steps: _Optional[int] = ..., learning_rate: _Optional[float] = ...) -> None: ...
+
+class Tibav(_message.Message):
+    __slots__ = ("rule", "start_layer", "attention_for_gradient", "last_block_only")
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    START_LAYER_FIELD_NUMBER: _ClassVar[int]
+    ATTENTION_FOR_GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    LAST_BLOCK_ONLY_FIELD_NUMBER: _ClassVar[int]
+    rule: str
+    start_layer: int
+    attention_for_gradient: bool
+    last_block_only: bool
+    def __init__(self, rule: _Optional[str] = ..., start_layer: _Optional[int] = ..., attention_for_gradient: _Optional[bool] = ..., last_block_only: _Optional[bool] = ...) -> None: ...
+
+class RawAttention(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class AttentionRollout(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -1,0 +1,70 @@
+"""What the methods that read a transformer's attention share."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from explainers.class_maps import explain_logits
+from explainers.errors import NotApplicableError
+from explainers.network import Network
+from explainers.result import ImageResult
+from explainers.targets import Targets
+from explainers.vit import VisionTransformer
+from explainers.vit_forward import working_precision
+
+REQUIREMENT = "a plain vision transformer: softmax attention blocks, and a linear classifier on its class token"
+
+RowOfClass = Callable[[Tensor], Tensor]
+"""Takes a one-hot seed, (batch, classes), to what the class token gets from each token, (batch, tokens)."""
+
+
+def transformer_of(network: Network) -> VisionTransformer:
+    """The network's blocks.
+
+    Raises:
+        NotApplicableError: it is no plain vision transformer.
+    """
+    if network.transformer is None:
+        raise NotApplicableError(f"the method needs {REQUIREMENT}")
+    return network.transformer
+
+
+def explain_tokens(
+    network: Network,
+    images: Tensor,
+    targets: Sequence[Targets],
+    run: Callable[[VisionTransformer, Tensor], tuple[Tensor, RowOfClass]],
+    dtype: torch.dtype | None = None,
+) -> list[ImageResult]:
+    """Explain a batch by weights of its tokens.
+
+    Args:
+        network: a plain vision transformer.
+        images: shape (batch, 3, height, width), in [0, 1].
+        targets: one entry for each image.
+        run: takes the transformer and the tokens that enter it to logits, and to a function from classes to weights of
+            tokens. The weights of the patches are the map.
+        dtype: precision of every step from the pixels on. When not given the tokens are in the network's own, and what
+            follows is too unless it is less than float32.
+
+    Raises:
+        NotApplicableError, InvalidTargetError.
+    """
+    vit = transformer_of(network)
+    with torch.inference_mode(False), torch.no_grad():
+        own = vit.head.weight.dtype
+        tokens = network.tokens(images, dtype or own)
+        logits, row_of_class = run(vit, tokens.to(dtype or working_precision(own)))
+
+        def raw_map(seed: Tensor) -> Tensor:
+            return row_of_class(seed)[:, vit.prefix :].reshape(-1, vit.height, vit.width)
+
+        return explain_logits(logits, targets, raw_map)
+
+
+def class_token(tokens: Tensor) -> Tensor:
+    """The class token's row of the identity, (batch, 1, tokens): a product of matrices starts with it."""
+    row = tokens.new_zeros(len(tokens), 1, tokens.shape[1])
+    row[..., 0] = 1
+    return row

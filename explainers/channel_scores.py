@@ -1,0 +1,76 @@
+"""The class scores of an image seen through each feature map of a layer: what Score-CAM and SS-CAM share."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from explainers.class_maps import explain_recording
+from explainers.layer_method import weighted_sum
+from explainers.masking import Upsampling, masked_logits, min_max
+from explainers.network import Network
+from explainers.result import ImageResult
+from explainers.targets import Targets
+
+MASKS_AT_ONCE = 32
+
+Scores = Callable[[Tensor, Tensor], Tensor]
+"""An image (3, height, width) and its activation (channels, h, w) to scores of shape (channels, classes)."""
+
+
+def explain_channel_scores(
+    network: Network, layer: str, images: Tensor, targets: Sequence[Targets], scores: Scores
+) -> list[ImageResult]:
+    """Maps S = ReLU(sum_k w_k A_k), with w the softmax over the channels of their scores for the target.
+
+    Args:
+        network: the classifier.
+        layer: module path of the layer with the activation A.
+        images: shape (batch, 3, height, width), in [0, 1].
+        targets: one entry for each image.
+        scores: called once for each image.
+    """
+    recording = network.record(images, layer)
+    activation = recording.activation
+    pixels = images.to(network.device)
+    with torch.inference_mode():
+        table = torch.stack([scores(*pair) for pair in zip(pixels, activation, strict=True)]).to(activation)
+
+    def raw_map(seed: Tensor) -> Tensor:
+        of_target = torch.einsum("bkc,bc->bk", table, seed.to(table))
+        return weighted_sum(of_target.softmax(dim=1), activation)
+
+    return explain_recording(recording, targets, raw_map)
+
+
+def channel_scores(network: Network, image: Tensor, activation: Tensor, noise: Tensor) -> Tensor:
+    """Mean over i of f(N(x * (n(up(A_k)) + noise_i))) for each channel k.
+
+    Args:
+        network: the classifier f with its normalisation N.
+        image: x, shape (3, height, width), in [0, 1].
+        activation: A, shape (channels, h, w).
+        noise: added to the masks, shape (samples, height, width).
+
+    Returns:
+        Shape (channels, classes).
+    """
+    enlarge = Upsampling((activation.shape[1], activation.shape[2]), network.input_size, activation)
+
+    def score(channels: Tensor) -> Tensor:
+        masks = min_max(enlarge(activation[channels]))
+        seen = image.expand(len(masks), -1, -1, -1)
+        return torch.stack([masked_logits(network, seen, masks + sample) for sample in noise]).mean(dim=0)
+
+    representatives, places = _distinct(activation)
+    return torch.cat([score(some) for some in torch.split(representatives, MASKS_AT_ONCE)])[places]
+
+
+def _distinct(activation: Tensor) -> tuple[Tensor, Tensor]:
+    """One channel of each different mask, and for every channel its place among them: constant ones are all zero."""
+    channels = torch.arange(len(activation), device=activation.device)
+    constant = (min_max(activation) == 0).flatten(1).all(dim=1)
+    first_constant = constant.int().argmax()
+    representative = torch.where(constant, first_constant, channels)
+    representatives, places = torch.unique(representative, return_inverse=True)
+    return representatives, places

@@ -1,0 +1,65 @@
+"""Integrated gradients."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from explainers.class_maps import explain_ranks
+from explainers.network import Network
+from explainers.parameters import parameter
+from explainers.pixel_gradient import PixelGradient
+from explainers.pixel_method import PixelGradientMethod
+from explainers.registry import register
+from explainers.result import ImageResult
+from explainers.targets import Targets
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class IntegratedGradients(PixelGradientMethod):
+    r"""Each pixel's share in the difference between the class scores of the image and of a black one.
+
+    S = sum over colour of x * mean_i(dy_c / dx at t_i x), t_i = (i + 1/2) / `steps`: the integral along the straight
+    line from black to the image x in [0, 1] pixels, by the midpoint rule. S has either sign, and sums up to
+    y_c(x) - y_c(black) as exactly as the integral is computed.
+
+    Sundararajan, Taly, Yan, "Axiomatic Attribution for Deep Networks", ICML 2017.
+
+    Costs 1 + `steps` forward passes, and for each target `steps` backward passes.
+    """
+
+    name: ClassVar[str] = "integrated_gradients"
+    title: ClassVar[str] = "Integrated gradients"
+    reference: ClassVar[str] = "Sundararajan et al. 2017"
+    description: ClassVar[str] = "Each pixel's share in the class score's rise from a black image to this one."
+    requirement: ClassVar[str] = "any differentiable network"
+
+    steps: int = parameter(32, "Points on the line from black to the image.", minimum=1, maximum=1024)
+
+    def explain(self, network: Network, images: Tensor, targets: Sequence[Targets]) -> list[ImageResult]:
+        """Explain a batch.
+
+        Args:
+            network: the classifier.
+            images: shape (batch, 3, height, width), in [0, 1].
+            targets: one entry for each image.
+
+        Returns:
+            For each image its logits and maps of shape (height, width), in [0, 1]; raw maps have either sign.
+
+        Raises:
+            NotApplicableError, InvalidTargetError.
+        """
+        pixels = images.to(network.device)
+
+        def raw_maps(seeds: Tensor) -> Tensor:
+            mean = torch.zeros((), device=network.device)
+            for step in range(self.steps):
+                gradient = PixelGradient(network, pixels * ((step + 0.5) / self.steps))
+                mean = mean + torch.stack([gradient(seed) for seed in seeds]) / self.steps
+            return (mean * pixels).sum(dim=2)
+
+        return explain_ranks(network.predict(images), targets, raw_maps)

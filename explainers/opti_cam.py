@@ -1,0 +1,192 @@
+"""Opti-CAM."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from explainers.ascent import Adam, Rule, SignMomentum, climb
+from explainers.layer_method import LayerMethod
+from explainers.masking import Upsampling, masked_logits, min_max
+from explainers.network import Network
+from explainers.pairs import Pairs
+from explainers.parameters import parameter
+from explainers.registry import register
+from explainers.result import ImageResult
+from explainers.targets import Targets, resolve
+from explainers.watch import Stepwise, Watch
+
+# Rows (an image with one target) that go through the network together. A climb enlarges rounding errors until they show
+# in the map, and a network rounds a batch otherwise than a single image. So on a CPU, where a batch is hardly faster,
+# each row goes by itself: what else is in the batch then changes nothing, to the last bit. On a GPU the tape limits the
+# number: it takes about 100 MB for each row of ResNet-50.
+ROWS_AT_ONCE = {"cpu": 1, "cuda": 32}
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A way to optimise.
+
+    Attributes:
+        steps: how many.
+        learning_rate: of the first step.
+        rule: makes the rule for (learning rate, steps).
+    """
+
+    steps: int
+    learning_rate: float
+    rule: Callable[[float, int], Rule]
+
+
+PRESETS = {
+    "published": Preset(100, 0.1, lambda learning_rate, _steps: Adam(learning_rate)),
+    "fast": Preset(48, 0.5, SignMomentum),
+}
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class OptiCam(LayerMethod, Stepwise):
+    r"""The mixture of feature maps that, laid on the image as a mask, makes the class score as high as it gets.
+
+    S(u) = sum_k softmax(u)_k A_k with u* = argmax_u f(N(x * n(up(S(u)))))_c. A_k are the layer's feature maps, ReLU-ed
+    where they come from convolutions, as they are where they are patch tokens behind a LayerNorm. up() enlarges to the
+    image bilinearly, n() stretches each map to [0, 1], and the mask lies on the pixels before the model's normalisation
+    N. f gives logits. u starts at 0, where all maps count alike, and of all steps the best one is answered.
+
+    Zhang, Torres, Sicre, Ayache, Avrithis, "Opti-CAM: Optimizing saliency maps for interpretability", CVIU 2024,
+    arXiv 2301.07002.
+
+    Preset `published` is the paper's: Adam at learning rate 0.1, 100 steps. Preset `fast` reaches as high a score in
+    half the passes (`explainers.ascent.SignMomentum`), but not the same map: where very different mixtures score
+    almost alike, two ways to climb end at different ones. docs/benchmarks/opti_cam.md says how different they are.
+
+    Costs 2 forward passes and, for each target and step, a forward pass and its gradient with respect to the image.
+    """
+
+    name: ClassVar[str] = "opti_cam"
+    title: ClassVar[str] = "Opti-CAM"
+    reference: ClassVar[str] = "Zhang et al. 2024"
+    description: ClassVar[str] = (
+        "The mixture of a layer's feature maps that, as a mask on the image, makes the class score highest."
+    )
+
+    preset: str = parameter(
+        "published",
+        "How to optimise: published (Adam, 100 steps of 0.1) or fast (as high a score in half the time, but often"
+        " another map of nearly equal score).",
+        choices=tuple(PRESETS),
+    )
+    steps: int | None = parameter(
+        None, "Steps of the optimiser; without it, the preset's: 100 or 48.", minimum=1, maximum=1000
+    )
+    learning_rate: float | None = parameter(
+        None, "Learning rate of the first step; without it, the preset's: 0.1 or 0.5.", minimum=1e-4, maximum=10
+    )
+
+    def resolve(self, network: Network) -> Self:
+        """The method with its layer, steps and learning rate filled in.
+
+        Raises:
+            UnknownLayerError: the network has no such layer with a spatial map.
+            NotApplicableError: no layer is given and the network has no spatial map.
+        """
+        preset = PRESETS[self.preset]
+        return dataclasses.replace(
+            self,
+            layer=self.target_layer(network),
+            steps=preset.steps if self.steps is None else self.steps,
+            learning_rate=preset.learning_rate if self.learning_rate is None else self.learning_rate,
+        )
+
+    def explain(
+        self, network: Network, images: Tensor, targets: Sequence[Targets], watch: Watch | None = None
+    ) -> list[ImageResult]:
+        """Explain a batch.
+
+        Args:
+            network: the classifier.
+            images: shape (batch, 3, height, width), in [0, 1].
+            targets: one entry for each image.
+            watch: is told of every step, and may stop the method early.
+
+        Returns:
+            For each image its logits and maps on the layer's grid, in [0, 1]; the raw maps are S(u*).
+
+        Raises:
+            UnknownLayerError, NotApplicableError, InvalidTargetError, and whatever `watch` raises.
+        """
+        layer = self.target_layer(network)
+        with torch.inference_mode(False), torch.no_grad():
+            activation, logits = _record(network, images, layer)
+            pairs = Pairs.of(resolve(targets, logits), network.device)
+            if not len(pairs):
+                return pairs.results(logits, torch.empty(0, 1, 1))
+            score = MaskedScore(network, images, activation, pairs)
+            start = activation.new_zeros(len(pairs), activation.shape[1])
+            best = climb(score, start, self._rule(), self._steps(), watch)
+            return pairs.results(logits, score.maps(best, pairs.images))
+
+    def _steps(self) -> int:
+        return PRESETS[self.preset].steps if self.steps is None else self.steps
+
+    def _rule(self) -> Rule:
+        preset = PRESETS[self.preset]
+        rate = preset.learning_rate if self.learning_rate is None else self.learning_rate
+        return preset.rule(rate, self._steps())
+
+
+def _record(network: Network, images: Tensor, layer: str) -> tuple[Tensor, Tensor]:
+    """A of every image, and its logits in float32 on the CPU."""
+    recordings = [network.record(part, layer) for part in torch.split(images, _rows_at_once(network))]
+    activation = torch.cat([recording.activation for recording in recordings])
+    logits = torch.cat([recording.logits for recording in recordings])
+    from_convolution = network.layout(layer).kind == "channels_first"
+    return activation.relu() if from_convolution else activation, logits.float().cpu()
+
+
+def _rows_at_once(network: Network) -> int:
+    return ROWS_AT_ONCE.get(network.device.type, 1)
+
+
+class MaskedScore:
+    """The objective: u to f(N(x * n(up(S(u)))))_c and its gradient, for any rows of (image, target)."""
+
+    def __init__(self, network: Network, images: Tensor, activation: Tensor, pairs: Pairs) -> None:
+        """Keep what the score needs; `activation` is A, shape (images, channels, h, w)."""
+        self._network = network
+        # A copy, because one made under inference mode can't be saved for a gradient. With the colours of a pixel side
+        # by side, convolutions are faster: their outputs keep the order.
+        self._images = images.to(network.device).clone(memory_format=torch.channels_last)
+        self._activation = activation
+        self._pairs = pairs
+        native = (activation.shape[2], activation.shape[3])
+        self._enlarge = Upsampling(native, network.input_size, activation)
+
+    def maps(self, mixture: Tensor, images: Tensor) -> Tensor:
+        """S(u), shape (n, h, w), for u of shape (n, channels) and the index of each row's image."""
+        return torch.einsum("nk,nkhw->nhw", mixture.softmax(dim=1), self._activation[images])
+
+    def __call__(self, mixture: Tensor, rows: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
+        """The score of rows, shape (n,), at u, shape (n, channels), and its gradient if asked for."""
+        at_once = _rows_at_once(self._network)
+        parts = zip(*(torch.split(tensor, at_once) for tensor in (mixture, rows)), strict=True)
+        if not with_gradient:
+            return torch.cat([self._score(*part) for part in parts]), None
+        scores, gradients = zip(*(self._score_and_gradient(*part) for part in parts), strict=True)
+        return torch.cat(scores), torch.cat(gradients)
+
+    def _score(self, mixture: Tensor, rows: Tensor) -> Tensor:
+        images, classes = self._pairs.images[rows], self._pairs.classes[rows]
+        masks = min_max(self._enlarge(self.maps(mixture, images)))
+        logits = masked_logits(self._network, self._images[images], masks)
+        return logits.gather(1, classes[:, None])[:, 0].to(mixture)
+
+    def _score_and_gradient(self, mixture: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            mixture = mixture.detach().requires_grad_()
+            scores = self._score(mixture, rows)
+            (gradient,) = torch.autograd.grad(scores.sum(), mixture)
+        return scores.detach(), gradient

@@ -1,0 +1,49 @@
+"""The gradient of the scores with respect to the pixels."""
+
+import torch
+from torch import Tensor
+
+from explainers.errors import NotApplicableError
+from explainers.network import Network
+
+
+class PixelGradient:
+    """One forward pass that can be asked for the gradients of any number of targets.
+
+    Attributes:
+        logits: shape (batch, classes), detached.
+    """
+
+    def __init__(self, network: Network, images: Tensor) -> None:
+        """Run the network.
+
+        Args:
+            network: the classifier.
+            images: shape (batch, 3, height, width), in [0, 1]. Gradients are with respect to these pixels, before the
+                model's own normalisation.
+
+        Raises:
+            NotApplicableError: no differentiable way leads from the pixels to the logits.
+        """
+        with torch.inference_mode(False), torch.enable_grad():
+            self._pixels = images.to(network.device).detach().clone().requires_grad_()
+            self._graph_logits = network.logits(self._pixels)
+        if not self._graph_logits.requires_grad:
+            raise NotApplicableError("the scores don't depend on the pixels in a differentiable way")
+        self.logits = self._graph_logits.detach()
+
+    def __call__(self, seed: Tensor) -> Tensor:
+        """Gradient of sum(seed * logits), shape (batch, 3, height, width).
+
+        Args:
+            seed: shape (batch, classes).
+        """
+        (gradient,) = torch.autograd.grad(
+            self._graph_logits, self._pixels, seed.to(self._graph_logits), retain_graph=True
+        )
+        return gradient
+
+
+def largest_over_colours(gradient: Tensor) -> Tensor:
+    """max over colour of abs(gradient): shape (..., 3, height, width) to (..., height, width)."""
+    return gradient.abs().amax(dim=-3)

@@ -1,0 +1,67 @@
+"""SmoothGrad."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from explainers.class_maps import explain_ranks
+from explainers.network import Network
+from explainers.noise import noisy_versions
+from explainers.parameters import parameter
+from explainers.pixel_gradient import PixelGradient, largest_over_colours
+from explainers.pixel_method import PixelGradientMethod
+from explainers.registry import register
+from explainers.result import ImageResult
+from explainers.targets import Targets
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class SmoothGrad(PixelGradientMethod):
+    r"""The gradient, averaged over noisy versions of the image, so that its rapid changes cancel.
+
+    S = max over colour of abs(mean_i dy_c / dx at x + e_i), with y_c the logit and x the pixels in [0, 1]. The standard
+    deviation of e_i is `noise` times the range of the image's pixels; pixels are not cut off at 0 and 1.
+
+    Smilkov et al., "SmoothGrad: Removing Noise by Adding Noise", ICML Workshop 2017. The mean is of signed gradients.
+
+    Costs 1 + `samples` forward passes, and for each target `samples` backward passes.
+    """
+
+    name: ClassVar[str] = "smooth_grad"
+    title: ClassVar[str] = "SmoothGrad"
+    reference: ClassVar[str] = "Smilkov et al. 2017"
+    description: ClassVar[str] = "How strongly the class score reacts to each pixel, averaged over noisy versions."
+    requirement: ClassVar[str] = "any differentiable network"
+
+    samples: int = parameter(25, "How many noisy versions of the image to average over.", minimum=1, maximum=256)
+    noise: float = parameter(
+        0.15, "Standard deviation of the noise, as a share of the range of the image's pixels.", minimum=0, maximum=2
+    )
+    seed: int = parameter(0, "Seed of the noise.", minimum=0, maximum=2**32 - 1)
+
+    def explain(self, network: Network, images: Tensor, targets: Sequence[Targets]) -> list[ImageResult]:
+        """Explain a batch.
+
+        Args:
+            network: the classifier.
+            images: shape (batch, 3, height, width), in [0, 1].
+            targets: one entry for each image.
+
+        Returns:
+            For each image its logits and maps of shape (height, width), in [0, 1]; the raw maps are not negative.
+
+        Raises:
+            NotApplicableError, InvalidTargetError.
+        """
+        def raw_maps(seeds: Tensor) -> Tensor:
+            mean = torch.zeros((), device=network.device)
+            for version in noisy_versions(images, self.samples, self.noise, self.seed):
+                gradient = PixelGradient(network, version)
+                mean = mean + torch.stack([gradient(seed) for seed in seeds]) / self.samples
+            return largest_over_colours(mean)
+
+        return explain_ranks(network.predict(images), targets, raw_maps)
