@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from explainers import ImageResult, Method, Network
+from explainers import ImageResult, Method, Network, Stepwise
 from handlers.errors import DeadlineError, WorkError
 from handlers.faults import release_memory, to_work_error
 from handlers.jobs import Job
@@ -72,10 +72,29 @@ def _run_together(jobs: Sequence[Job], network: Network) -> list[Outcome]:
 def _explain(jobs: Sequence[Job], network: Network) -> list[ImageResult]:
     images = torch.stack([job.pixels for job in jobs])
     method = jobs[0].method
-    if method is not None:
-        results = method.explain(network, images, [job.targets for job in jobs])
+    targets = [job.targets for job in jobs]
+    if isinstance(method, Stepwise):
+        results = method.explain(network, images, targets, watch=_WhileSomebodyWaits(jobs))
+    elif method is not None:
+        results = method.explain(network, images, targets)
     else:
         results = [ImageResult(row, ()) for row in network.predict(images).float().cpu()]
     if not all(result.logits.isfinite().all() for result in results):
         raise ArithmeticError("the network returned a score that is not finite")
     return results
+
+
+class _WhileSomebodyWaits:
+    """Gives a method that works in steps up when the last deadline of its group has passed."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._deadline = max(job.deadline for job in jobs)
+
+    def step(self, done: int, total: int, objective: float) -> None:
+        """As `explainers.Watch.step`.
+
+        Raises:
+            DeadlineError: nobody waits any more.
+        """
+        if self._deadline <= time.time():
+            raise DeadlineError("the deadline passed while the map was computed")

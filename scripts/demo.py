@@ -15,24 +15,26 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 
 from protos.explain.v1 import explanation_service_pb2 as api
-from service.client import Client
+from service.client import Client, build_method
 from service.launch import LaunchError, launched
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "model_store" / "digits" / "samples"
-MODELS = ("digits-cnn", "digits-vit")
+# Each network with a method that suits its kind.
+METHODS = {"digits-cnn": "grad_cam", "digits-vit": "tibav"}
 TILE, CAPTION, GAP = 320, 34, 10
 
 console = Console()
 
 
 def explain(client: Client, model: str, image: bytes, classes: list[int]) -> api.ExplainResponse:
-    """Ask for the Grad-CAM of each class, drawn over the image."""
+    """Ask why each class, drawn over the image."""
     references = [api.ClassReference(index=index) for index in classes]
     response = client.explain(
         api.ExplainRequest(
             model=model,
             image=image,
+            method=build_method(METHODS[model], []),
             targets=api.Targets(classes=api.ClassList(classes=references)),
             output=api.OutputOptions(overlay_png=True),
             top_k=3,
@@ -50,7 +52,7 @@ def panel(image: bytes, responses: list[api.ExplainResponse]) -> Image.Image:
     size = (columns * (TILE + GAP) + GAP, len(responses) * (TILE + CAPTION + GAP) + GAP)
     sheet = Image.new("RGB", size, "white")
     for row, response in enumerate(responses):
-        tiles = [(image, response.provenance.model)]
+        tiles = [(image, f"{response.provenance.model}, {response.provenance.method.WhichOneof('method')}")]
         tiles += [
             (each.overlay_png, f"why {each.target.label}?  (p = {each.target.probability:.2f})")
             for each in response.explanations
@@ -82,7 +84,7 @@ def main() -> None:
         with console.status("starting TorchServe and loading the models"):
             service = stack.enter_context(launched())
         client = stack.enter_context(Client(service.address))
-        responses = [explain(client, model, image, sample["labels"]) for model in MODELS]
+        responses = [explain(client, model, image, sample["labels"]) for model in METHODS]
     for response in responses:
         for each in response.explanations:
             path = output / f"{response.provenance.model}_{each.target.label}.png"

@@ -384,3 +384,16 @@ def test_before_initialize() -> None:
     """A mistake of TorchServe, not of a client."""
     with pytest.raises(RuntimeError, match="initialize"):
         TorchServeHandler().handle([], None)
+
+
+def test_a_long_method_ends_at_the_deadline(handler: TorchServeHandler) -> None:
+    """Nobody waits for the other steps, so they are not computed, and the next request is answered."""
+    opti_cam = method_pb2.Method(opti_cam=method_pb2.OptiCam(steps=1000))
+    request = work(method=opti_cam)
+    request.deadline.FromNanoseconds(int((time.time() + 0.3) * 1e9))
+    started = time.perf_counter()
+    (late,) = ask(handler, request)
+    assert late.status == worker_pb2.WORK_STATUS_DEADLINE_EXCEEDED
+    assert time.perf_counter() - started < 2
+    (good,) = ask(handler, work(method=GRAD_CAM))
+    assert good.status == OK
