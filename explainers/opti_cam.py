@@ -59,8 +59,8 @@ class OptiCam(LayerMethod, Stepwise):
     Zhang, Torres, Sicre, Ayache, Avrithis, "Opti-CAM: Optimizing saliency maps for interpretability", CVIU 2024,
     arXiv 2301.07002.
 
-    Preset `published` is the paper's: Adam at learning rate 0.1, 100 steps. Preset `fast` reaches as high a score in
-    half the passes (`explainers.ascent.SignMomentum`), but not the same map: where very different mixtures score
+    Preset `published` is the paper's: Adam at learning rate 0.1, 100 steps. Preset `fast` reaches about as high a score
+    in half the passes (`explainers.ascent.SignMomentum`), but not the same map: where very different mixtures score
     almost alike, two ways to climb end at different ones. docs/benchmarks/opti_cam.md says how different they are.
 
     Costs 2 forward passes and, for each target and step, a forward pass and its gradient with respect to the image.
@@ -75,8 +75,8 @@ class OptiCam(LayerMethod, Stepwise):
 
     preset: str = parameter(
         "published",
-        "How to optimise: published (Adam, 100 steps of 0.1) or fast (as high a score in half the time, but often"
-        " another map of nearly equal score).",
+        "How to optimise: published (Adam, 100 steps of 0.1) or fast (about as high a score in half the time,"
+        " but often by another map).",
         choices=tuple(PRESETS),
     )
     steps: int | None = parameter(
