@@ -1,6 +1,9 @@
 """What the methods that read a transformer's attention share."""
 
+import abc
+import dataclasses
 from collections.abc import Callable, Sequence
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -28,6 +31,43 @@ def transformer_of(network: Network) -> VisionTransformer:
     if network.transformer is None:
         raise NotApplicableError(f"the method needs {REQUIREMENT}")
     return network.transformer
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionMap(abc.ABC):
+    """A method without parameters whose map is the same for every class: it only reads the attention."""
+
+    requirement: ClassVar[str] = REQUIREMENT
+
+    def resolve(self, network: Network) -> Self:
+        """The method itself: it has no parameters.
+
+        Raises:
+            NotApplicableError: the network is no plain vision transformer.
+        """
+        transformer_of(network)
+        return self
+
+    @staticmethod
+    @abc.abstractmethod
+    def run(vit: VisionTransformer, tokens: Tensor) -> tuple[Tensor, RowOfClass]:
+        """As the `run` of `explain_tokens`."""
+
+    def explain(self, network: Network, images: Tensor, targets: Sequence[Targets]) -> list[ImageResult]:
+        """Explain a batch.
+
+        Args:
+            network: the classifier.
+            images: shape (batch, 3, height, width), in [0, 1].
+            targets: one entry for each image.
+
+        Returns:
+            For each image its logits and, for each target, the same map on the grid of patches, in [0, 1].
+
+        Raises:
+            NotApplicableError, InvalidTargetError.
+        """
+        return explain_tokens(network, images, targets, self.run)
 
 
 def explain_tokens(

@@ -1,23 +1,20 @@
 """Attention rollout."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from torch import Tensor
 
-from explainers.attention_method import REQUIREMENT, RowOfClass, class_token, explain_tokens, transformer_of
+from explainers.attention_method import AttentionMap, RowOfClass, class_token, transformer_of
 from explainers.network import Network
 from explainers.registry import register
-from explainers.result import ImageResult
-from explainers.targets import Targets
 from explainers.vit import VisionTransformer
 from explainers.vit_forward import classify, run_blocks
 
 
 @register
 @dataclasses.dataclass(frozen=True)
-class AttentionRollout:
+class AttentionRollout(AttentionMap):
     r"""Attention followed through all blocks.
 
     C = product over the blocks, last first, of the row-normalised mean_heads(A) + I; the map is the row of the class
@@ -33,44 +30,19 @@ class AttentionRollout:
     title: ClassVar[str] = "Attention rollout"
     reference: ClassVar[str] = "Abnar, Zuidema 2020"
     description: ClassVar[str] = "Where the class token's information comes from, through all blocks, for any class."
-    requirement: ClassVar[str] = REQUIREMENT
-
-    def resolve(self, network: Network) -> Self:
-        """The method itself: it has no parameters.
-
-        Raises:
-            NotApplicableError: the network is no plain vision transformer.
-        """
-        transformer_of(network)
-        return self
 
     def target_layer(self, network: Network) -> str:
         """Path of the first block; raises as `resolve` does."""
         return transformer_of(network).blocks[0].path
 
-    def explain(self, network: Network, images: Tensor, targets: Sequence[Targets]) -> list[ImageResult]:
-        """Explain a batch.
-
-        Args:
-            network: the classifier.
-            images: shape (batch, 3, height, width), in [0, 1].
-            targets: one entry for each image.
-
-        Returns:
-            For each image its logits and, for each target, the same map on the grid of patches, in [0, 1].
-
-        Raises:
-            NotApplicableError, InvalidTargetError.
-        """
-        return explain_tokens(network, images, targets, _run)
-
-
-def _run(vit: VisionTransformer, tokens: Tensor) -> tuple[Tensor, RowOfClass]:
-    attentions = []
-    for done in run_blocks(vit, tokens):
-        attentions.append(done.attention.mean(dim=1))
-    logits = classify(vit, done.output)[1]
-    row = class_token(tokens)
-    for attention in reversed(attentions):
-        row = (row + row[..., : attention.shape[1]] @ attention) / 2
-    return logits, lambda _seed: row[:, 0]
+    @staticmethod
+    def run(vit: VisionTransformer, tokens: Tensor) -> tuple[Tensor, RowOfClass]:
+        """As `AttentionMap.run`."""
+        attentions = []
+        for done in run_blocks(vit, tokens):
+            attentions.append(done.attention.mean(dim=1))
+        logits = classify(vit, done.output)[1]
+        row = class_token(tokens)
+        for attention in reversed(attentions):
+            row = (row + row[..., : attention.shape[1]] @ attention) / 2
+        return logits, lambda _seed: row[:, 0]
