@@ -72,6 +72,14 @@ train: $(VENV)/.dev ## Train both default models again (about 20 minutes each)
 bench: $(VENV)/.dev ## Cost of Grad-CAM beside plain forward passes and the peers
 	@$(BIN)/python -m benchmarks.grad_cam_cost
 
+.PHONY: methods
+methods: $(VENV)/.dev ## Agreement and cost of every method on seven networks (an hour)
+	@$(BIN)/python -m benchmarks.methods
+
+.PHONY: gallery
+gallery: $(VENV)/.dev ## Draw every method by both default models into docs/
+	@$(BIN)/python -m scripts.gallery
+
 .PHONY: localisation
 localisation: $(VENV)/.dev ## Do the maps lie where the object is? Asked of the running service
 	@$(BIN)/python -m benchmarks.localisation --output docs/benchmarks/localisation.md

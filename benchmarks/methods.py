@@ -1,0 +1,260 @@
+"""Every method: how it agrees with its definition and with other libraries, and what it costs.
+
+`python -m benchmarks.methods [--networks ...] [--seconds 3] [--output docs/benchmarks/methods.md]`
+
+Costs are in forward passes of the bare network under inference mode, for one image and one class: floating point
+operations as torch's FlopCounterMode counts them, and time of one thread beside a forward pass right before and after.
+A program that takes longer than --seconds is stopped there, by the step that it is at, and scaled to all its steps.
+Figures of each network are kept in build/methods/, so that a run that was cut off goes on with the next one.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from benchmarks.agreement import Agreement, compare_maps, reference_errors
+from benchmarks.method_networks import NETWORKS, Subject
+from benchmarks.peers import Peer, programs
+from benchmarks.timing import machine
+from explainers import METHODS, Classes, Method, NotApplicableError, Stepwise
+
+CACHE = Path("build/methods")
+LIBRARIES = ("grad-cam", "captum", "torchcam", "zennit")
+
+
+class EnoughError(Exception):
+    """Stops a program whose cost is known."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """How much of a program was run.
+
+    Attributes:
+        seconds: processor time of what was run.
+        share: of the whole, in (0, 1].
+        flops: floating point operations of what was run; 0 where nobody counted.
+        saliency: the map, where the program ran to its end.
+    """
+
+    seconds: float
+    share: float
+    flops: int = 0
+    saliency: Tensor | None = None
+
+
+class Stop:
+    """A watch that ends a method when its time is up."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.process_time() + seconds
+        self.share = 1.0
+
+    def step(self, done: int, total: int, objective: float) -> None:
+        """As `explainers.Watch.step`."""
+        if done < total and time.process_time() > self._end:
+            self.share = done / total
+            raise EnoughError
+
+
+def run_ours(method: Method, subject: Subject, seconds: float) -> Part:
+    """Run a method of ours."""
+    stop = Stop(seconds)
+    targets = [Classes((subject.setting.target,))]
+    began = time.process_time()
+    saliency = None
+    try:
+        if isinstance(method, Stepwise):
+            results = method.explain(subject.network, subject.setting.pixels, targets, watch=stop)
+        else:
+            results = method.explain(subject.network, subject.setting.pixels, targets)
+        saliency = results[0].explanations[0].map
+    except EnoughError:
+        pass
+    return Part(time.process_time() - began, stop.share, saliency=saliency)
+
+
+def run_peer(peer: Peer, seconds: float) -> Part:
+    """Run another library's method."""
+    end = time.process_time() + seconds
+    passed = 0
+
+    def count(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal passed
+        if peer.passes is not None and 1 < passed < peer.passes and time.process_time() > end:
+            raise EnoughError
+        passed += len(inputs[0])
+
+    handle = peer.model.register_forward_pre_hook(count)
+    began = time.process_time()
+    saliency, share = None, 1.0
+    try:
+        saliency = peer.run()
+    except EnoughError:
+        share = passed / (peer.passes or passed)
+    finally:
+        handle.remove()
+    return Part(time.process_time() - began, share, saliency=saliency)
+
+
+def counted(run: Callable[[], Part]) -> Part:
+    """The same with its operations."""
+    with FlopCounterMode(display=False) as counter:
+        part = run()
+    return dataclasses.replace(part, flops=counter.get_total_flops())
+
+
+class Meter:
+    """Measures programs in forward passes of one network."""
+
+    def __init__(self, subject: Subject, seconds: float) -> None:
+        self._subject = subject
+        self._seconds = seconds
+        self._flops = counted(self._forward).flops
+
+    def _forward(self) -> Part:
+        began = time.process_time()
+        with torch.inference_mode():
+            self._subject.setting.model(self._subject.setting.inputs)
+        return Part(time.process_time() - began, 1.0)
+
+    def cost(self, run: Callable[[], Part]) -> dict[str, float]:
+        """Operations and time of a program, in forward passes."""
+        warm = counted(run)
+        ratios: list[float] = []
+        end = time.process_time() + self._seconds
+        while not ratios or (time.process_time() < end and len(ratios) < 25):
+            before, part, after = self._forward(), run(), self._forward()
+            ratios.append(part.seconds / part.share / ((before.seconds + after.seconds) / 2))
+        return {
+            "flops": warm.flops / warm.share / self._flops,
+            "time": statistics.median(ratios),
+            "share": warm.share,
+        }
+
+
+def measure(subject: Subject, seconds: float) -> dict[str, Any]:
+    """Every method on one network: its cost, each library's cost, and how their maps agree."""
+    meter = Meter(subject, seconds)
+    found: dict[str, Any] = {}
+    for name in tqdm(METHODS, desc=subject.name, unit="method"):
+        try:
+            method = METHODS[name]().resolve(subject.network)
+        except NotApplicableError:
+            continue
+        found[name] = {"ours": meter.cost(lambda method=method: run_ours(method, subject, seconds)), "peers": {}}  # type: ignore[misc]
+        parameters = dataclasses.asdict(method)  # type: ignore[call-overload]
+        for library, peer in programs(name, subject.setting, parameters).items():
+            entry: dict[str, Any] = meter.cost(lambda peer=peer: run_peer(peer, seconds))  # type: ignore[misc]
+            if subject.real:
+                entry["agreement"] = agreement(method, peer, subject)
+            found[name]["peers"][library] = entry
+    return found
+
+
+def agreement(method: Method, peer: Peer, subject: Subject) -> dict[str, float]:
+    """How both maps agree when both run to their end."""
+    own, other = (run.saliency for run in (run_ours(method, subject, 1e9), run_peer(peer, 1e9)))
+    if own is None or other is None:
+        raise RuntimeError("a program without a limit was stopped")
+    return dataclasses.asdict(compare_maps(own, other))
+
+
+def cached(name: str, file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What an earlier run measured, or measure now and keep it."""
+    if file.is_file():
+        print(f"{name}: taken from {file}")
+        return json.loads(file.read_text())  # type: ignore[no-any-return]
+    found = make()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(found, indent=1))
+    return found
+
+
+def report(errors: dict[str, float], networks: dict[str, dict[str, Any]]) -> str:
+    """The results as Markdown."""
+    lines = [
+        "# Every method: agreement and cost",
+        "",
+        "`python -m benchmarks.methods`",
+        "",
+        f"{machine()}.",
+        "",
+        "## Agreement",
+        "",
+        "*Definition*: largest difference of the map in [0, 1] from the slow reference in tests/explainers, on the",
+        "test networks, all classes. The other columns: rank correlation with the library's map on the real",
+        "networks, one photograph each; lowest of the networks. Below 1 the library departs from the paper, or the",
+        "method draws random numbers; tests/oracles undoes the departures and then asks for equality.",
+        "",
+        "| method | definition | " + " | ".join(LIBRARIES) + " |",
+        "|---|---|" + "---|" * len(LIBRARIES),
+    ]
+    for name, error in errors.items():
+        cells = [_lowest(name, library, networks) for library in LIBRARIES]
+        lines.append(f"| {METHODS[name].title} | {error:.1e} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "## Cost",
+        "",
+        "In forward passes of the bare network: operations counted, and time of one thread. The other columns: what",
+        "the library takes, in times of ours. One image, one class, default parameters, the same for the libraries.",
+        "*: stopped after some seconds and scaled. Networks with random weights cost what trained ones do.",
+    ]
+    for name, figures in networks.items():
+        lines += ["", f"### {name}", "", "| method | operations | time | " + " | ".join(LIBRARIES) + " |"]
+        lines.append("|---|---|---|" + "---|" * len(LIBRARIES))
+        for method, entry in figures.items():
+            lines.append(_cost_row(METHODS[method].title, entry))
+    return "\n".join(lines) + "\n"
+
+
+def _lowest(method: str, library: str, networks: dict[str, dict[str, Any]]) -> str:
+    entries = [figures.get(method, {}).get("peers", {}).get(library, {}) for figures in networks.values()]
+    found = [Agreement(**entry["agreement"]).correlation for entry in entries if "agreement" in entry]
+    return f"{min(found):.3f}" if found else ""
+
+
+def _cost_row(title: str, entry: dict[str, Any]) -> str:
+    ours = entry["ours"]
+    mark = "*" if ours["share"] < 1 else ""
+    cells = []
+    for library in LIBRARIES:
+        peer = entry["peers"].get(library)
+        cells.append(f"{peer['time'] / ours['time']:.3g}{'*' if peer['share'] < 1 else ''}" if peer else "")
+    return f"| {title} | {ours['flops']:.3g}{mark} | {ours['time']:.3g}{mark} | " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--seconds", type=float, default=3, help="for each program")
+    parser.add_argument("--fresh", action="store_true", help="measure again what an earlier run has measured")
+    parser.add_argument("--output", type=Path, default=Path("docs/benchmarks/methods.md"), help="file to write")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)  # processor time says nothing about threads that wait for each other
+    torch.set_flush_denormal(True)
+    if arguments.fresh:
+        for file in CACHE.glob("*.json"):
+            file.unlink()
+    errors = cached("definitions", CACHE / "definitions.json", reference_errors)
+    figures = {
+        name: cached(name, CACHE / f"{name}.json", lambda name=name: measure(NETWORKS[name](), arguments.seconds))  # type: ignore[misc]
+        for name in arguments.networks
+    }
+    arguments.output.write_text(report(errors, figures))
+
+
+if __name__ == "__main__":
+    main()
