@@ -44,7 +44,8 @@ def _ranks(saliency: Tensor) -> Tensor:
     """Ranks of a map's values, those of equal values averaged."""
     _, places, counts = torch.unique(saliency.flatten(), return_inverse=True, return_counts=True)
     ends: Tensor = counts.cumsum(0).double()
-    return (ends - (counts - 1) / 2)[places]
+    ranks: Tensor = (ends - (counts - 1) / 2)[places]
+    return ranks
 
 
 def reference_errors() -> dict[str, float]:

@@ -219,7 +219,7 @@ def _squares(setting: Setting, parameters: dict[str, Any]) -> int:
     """One pass for the image, and one for each square; the last of a row may stand over the edge."""
     window, stride = parameters["window"], parameters["stride"]
     rows, columns = (1 + -(-(side - window) // stride) for side in setting.pixels.shape[2:])
-    return 1 + rows * columns
+    return int(1 + rows * columns)
 
 
 _GRAD_CAM: dict[str, Maker] = {
