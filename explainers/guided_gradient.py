@@ -28,7 +28,7 @@ class GuidedGradient:
             pixels: shape (batch, 3, height, width), the leaf of the graph.
 
         Raises:
-            NotApplicableError: the pass executed no ReLU.
+            NotApplicableError: the pass executed no ReLU, or runs compiled.
         """
         self._logits = logits
         self._pixels = pixels
@@ -67,7 +67,8 @@ def require_rectifiers(network: Network) -> None:
     """Refuse a network on which guided backpropagation would be the ordinary gradient.
 
     Raises:
-        NotApplicableError: it executes no ReLU, or the scores don't depend on the pixels in a differentiable way.
+        NotApplicableError: it executes no ReLU, or runs compiled, or the scores don't depend on the pixels in a
+            differentiable way.
     """
     if not network.has_rectifiers:
         raise NotApplicableError(REFUSAL)

@@ -165,7 +165,11 @@ class Network:
 
     @cached_property
     def has_rectifiers(self) -> bool:
-        """Whether a ReLU, or ReLU6, leads from the pixels to the logits: tried once on noise."""
+        """Whether a ReLU, or ReLU6, leads from the pixels to the logits: tried once on noise.
+
+        Raises:
+            NotApplicableError: a part of the network runs compiled, where no ReLU can be seen.
+        """
         with VisibleRectifiers():
             return bool(rectifiers(self._logits_of_noise()))
 

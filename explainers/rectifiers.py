@@ -13,7 +13,10 @@ from torch import Tensor
 from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
+from explainers.errors import NotApplicableError
+
 RELU6_BOUND = 6
+COMPILED = "CompiledFunctionBackward"
 # What may write a rectified value over its input; a trailing underscore is left out.
 _FUNCTIONS = frozenset({"relu", "relu6", "hardtanh", "clamp", "clamp_min", "clip"})
 
@@ -45,10 +48,15 @@ class VisibleRectifiers(TorchFunctionMode):
 def rectifiers(output: Tensor) -> list[tuple[Node, Gate]]:
     """Every ReLU and ReLU6 that `output` depends on in a differentiable way, with its gate.
 
-    A clamp to at least 0, or from 0 to 6, is one too. ReLUs inside a function with a backward pass of its own, as
-    torch.compile makes them, can't be seen.
+    A clamp to at least 0, or from 0 to 6, is one too. Those inside an autograd.Function can't be seen.
+
+    Raises:
+        NotApplicableError: a part of the network runs compiled, and so hides the ReLUs that it may have.
     """
-    return [(node, gate) for node in _nodes(output) if (gate := _gate(node)) is not None]
+    nodes = list(_nodes(output))
+    if any(node.name() == COMPILED for node in nodes):
+        raise NotApplicableError("a part of the network is compiled by torch.compile: its ReLUs can't be guided")
+    return [(node, gate) for node in nodes if (gate := _gate(node)) is not None]
 
 
 def _nodes(output: Tensor) -> Iterator[Node]:
