@@ -1,5 +1,6 @@
 """Guided backpropagation and guided Grad-CAM: what the shared contract does not ask."""
 
+import copy
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # as everybody writes it
 from torch import Tensor, nn
 
-from explainers import METHODS, Classes, Explanation, Network, NotApplicableError, UnknownLayerError
+from explainers import METHODS, Classes, NotApplicableError, UnknownLayerError
 from tests.explainers import references, references_guided
 from tests.explainers.cases import RECTIFIED, SUBJECTS, model_of, network_of
 from tests.explainers.networks import (
@@ -23,203 +24,9 @@ from tests.explainers.networks import (
     pictures,
     prepare,
 )
+from tests.explainers.rectified import Rectified, explain
 
-ALL = Classes(tuple(range(5)))
 BOTH = pytest.mark.parametrize("name", ["guided_backprop", "guided_grad_cam"])
-Activation = Callable[[Tensor], Tensor]
-
-RELUS: dict[str, Activation] = {
-    "module": nn.ReLU(),
-    "module in place": nn.ReLU(inplace=True),
-    "F.relu": F.relu,
-    "F.relu in place": lambda x: F.relu(x, inplace=True),
-    "F.relu in place by name": lambda x: F.relu(input=x, inplace=True),
-    "F.relu_": F.relu_,
-    "torch.relu": torch.relu,
-    "torch.relu_": torch.relu_,
-    "method": Tensor.relu,
-    "method in place": Tensor.relu_,
-    "clamp": lambda x: x.clamp(min=0),
-    "clamp in place": lambda x: x.clamp_(0),
-    "clip": lambda x: torch.clip(x, 0),
-    "clamp_min": lambda x: x.clamp_min(0.0),
-    "clamp_min in place": lambda x: x.clamp_min_(0),
-    "operation": torch.ops.aten.relu.default,
-    "operation in place": torch.ops.aten.relu_.default,
-}
-RELU6S: dict[str, Activation] = {
-    "module": nn.ReLU6(),
-    "module in place": nn.ReLU6(inplace=True),
-    "F.relu6": F.relu6,
-    "F.relu6 in place": lambda x: F.relu6(x, inplace=True),
-    "F.hardtanh": lambda x: F.hardtanh(x, 0, 6),
-    "F.hardtanh in place": lambda x: F.hardtanh(x, 0.0, 6.0, inplace=True),
-    "clamp": lambda x: x.clamp(0, 6),
-    "clamp in place": lambda x: x.clamp_(0, 6),
-    "operation": lambda x: torch.ops.aten.hardtanh.default(x, 0, 6),
-}
-
-
-class Rectified(nn.Module):
-    """Two convolutions, and a classifier that sees every cell, with any activation in between."""
-
-    def __init__(self, activation: Activation, *, views: bool = False) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 6, 3, stride=2, padding=1)
-        self.body = nn.Conv2d(6, 6, 3, stride=2, padding=1)
-        self.hidden = nn.Linear(6 * 8 * 8, 16)
-        self.head = nn.Linear(16, 5)
-        self.activation = activation
-        self.views = views
-
-    def forward(self, x: Tensor) -> Tensor:
-        for convolution in (self.stem, self.body):
-            x = convolution(x)
-            # A view on a part of a tensor, written in place, changes that part of it.
-            x = self._part_by_part(x) if self.views else self.activation(x)
-        return self.head(self.activation(self.hidden(x.flatten(1))))
-
-    def _part_by_part(self, x: Tensor) -> Tensor:
-        first = self.activation(x[:, :2])
-        return torch.cat([first, self.activation(x[:, 2:].transpose(2, 3)).transpose(2, 3)], dim=1) + 0 * x
-
-
-class Steps(nn.Sequential):
-    """The same network with modules alone."""
-
-    def __init__(self, activation: type[nn.Module] = nn.ReLU) -> None:
-        stem, body = nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.Conv2d(6, 6, 3, stride=2, padding=1)
-        tail = (nn.Flatten(), nn.Linear(6 * 8 * 8, 16), activation(), nn.Linear(16, 5))
-        super().__init__(stem, activation(), body, activation(), *tail)
-
-
-def weighted(model: nn.Module, scale: float = 1.0) -> nn.Module:
-    """Seeded weights, the same for `Rectified` and `Steps`, whose scores are spread by `scale`."""
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for tensor in model.parameters():
-            tensor.copy_(scale * torch.randn(tensor.shape, generator=generator) / tensor[0].numel() ** 0.5)
-    return model.eval()
-
-
-def explain(name: str, net: Network, **parameters: object) -> list[Explanation]:
-    """The explanations of every class of one image."""
-    method = METHODS[name](**parameters)  # type: ignore[call-arg]
-    return list(method.explain(net, pictures(1, net.input_size), [ALL])[0].explanations)
-
-
-def assert_equals_reference(items: list[Explanation], raw_map: Callable[[int], references.Map]) -> None:
-    """Maps and largest raw values are those of the reference, and say something."""
-    for item in items:
-        raw = raw_map(item.target)
-        assert not item.degenerate
-        np.testing.assert_allclose(item.map, references.min_max(raw), atol=1e-4)
-        assert item.raw_maximum == pytest.approx(raw.max(), rel=1e-4)
-
-
-@pytest.mark.parametrize("views", [False, True], ids=["whole", "views"])
-@pytest.mark.parametrize("form", RELUS)
-def test_every_form_of_relu(form: str, views: bool) -> None:
-    """However a network calls ReLU, also in place on views, the map is that of the definition."""
-    steps = weighted(Steps())
-    items = explain("guided_backprop", network(weighted(Rectified(RELUS[form], views=views))))
-    assert_equals_reference(items, lambda c: references_guided.guided_backprop(steps, pictures(1)[0], "", c))
-
-
-@pytest.mark.parametrize("views", [False, True], ids=["whole", "views"])
-@pytest.mark.parametrize("form", RELU6S)
-def test_every_form_of_relu6(form: str, views: bool) -> None:
-    """Where the input of a ReLU6 is above 6 nothing comes back either."""
-    steps = weighted(Steps(nn.ReLU6), scale=4.0)
-    net = network(weighted(Rectified(RELU6S[form], views=views), scale=4.0))
-    items = explain("guided_backprop", net)
-    assert_equals_reference(items, lambda c: references_guided.guided_backprop(steps, pictures(1)[0], "", c))
-    unbounded = explain("guided_backprop", network(weighted(Rectified(F.relu), scale=4.0)))
-    assert all(a.raw_maximum != b.raw_maximum for a, b in zip(items, unbounded, strict=True))
-
-
-@pytest.mark.parametrize("form", RELUS)
-def test_nothing_passes_at_zero(form: str) -> None:
-    """1[z>0] is 0 at z = 0, also for a clamp, whose own gradient is 1 there."""
-
-    class AtZero(Rectified):
-        def forward(self, x: Tensor) -> Tensor:
-            return super().forward(x - x.detach())
-
-    model = weighted(AtZero(RELUS[form]))
-    with torch.no_grad():
-        model.stem.bias.zero_()  # type: ignore[union-attr, operator]
-    assert all(item.degenerate and item.raw_maximum == 0 for item in explain("guided_backprop", network(model)))
-
-
-def test_a_relu_that_is_read_through_another_view() -> None:
-    """Written through one view and read as the whole tensor."""
-
-    class Through(Rectified):
-        def forward(self, x: Tensor) -> Tensor:
-            for convolution in (self.stem, self.body):
-                x = convolution(x)
-                x.flatten(1)[:, 7:].relu_()
-                x.flatten(1)[:, :7].relu_()
-            return self.head(torch.relu(self.hidden(x.flatten(1))))
-
-    steps = weighted(Steps())
-    items = explain("guided_backprop", network(weighted(Through(F.relu))))
-    assert_equals_reference(items, lambda c: references_guided.guided_backprop(steps, pictures(1)[0], "", c))
-
-
-OTHERS: list[Activation] = [
-    F.leaky_relu,
-    F.gelu,
-    F.hardswish,
-    lambda x: x.clamp(min=-1),
-    lambda x: x.clamp(0, 1),
-    lambda x: F.hardtanh(x, 0, 1),
-]
-
-
-@pytest.mark.parametrize("other", OTHERS)
-def test_other_nonlinearities_are_not_guided(other: Activation) -> None:
-    """They keep their ordinary gradient beside a ReLU; the one here passes everything: the logits are far above 0."""
-
-    class Positive(Rectified):
-        def forward(self, x: Tensor) -> Tensor:
-            return torch.relu(super().forward(x) + 100)
-
-    net = network(weighted(Positive(other)))
-    for a, b in zip(explain("guided_backprop", net), explain("gradient", net), strict=True):
-        assert not a.degenerate
-        torch.testing.assert_close(a.map, b.map, rtol=0, atol=1e-5)
-
-
-@BOTH
-@pytest.mark.parametrize("build", [lambda: Rectified(F.relu), lambda: Rectified(RELUS["method in place"], views=True)])
-@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch.export uses what torch has deprecated
-def test_exported_programs(build: Callable[[], nn.Module], name: str) -> None:
-    """A torch.export program, with its modules or flat, decomposed or not, is explained as the model itself."""
-    model = weighted(build())
-    batch = torch.export.Dim("batch", min=1, max=64)
-    program = torch.export.export(model, (pictures(2),), dynamic_shapes=({0: batch},))
-    decomposed = program.run_decompositions()
-    expected = explain(name, network(model), **({"layer": "stem"} if name == "guided_grad_cam" else {}))
-    modules = [torch.export.unflatten(program), torch.export.unflatten(decomposed)]
-    if name == "guided_backprop":  # flat, it has no layers
-        modules += [program.module(), decomposed.module()]
-    for module in modules:
-        items = explain(name, network(module), **({"layer": "stem"} if name == "guided_grad_cam" else {}))
-        for a, b in zip(items, expected, strict=True):
-            assert not b.degenerate
-            torch.testing.assert_close(a.map, b.map, rtol=0, atol=1e-5)
-
-
-@BOTH
-def test_one_module_called_many_times(name: str) -> None:
-    """A ReLU module that is used everywhere is as one at each place."""
-    shared = nn.ReLU(inplace=True)
-    layer = {"layer": "stem"} if name == "guided_grad_cam" else {}
-    net, apart = network(weighted(Rectified(shared))), network(weighted(Rectified(F.relu)))
-    for a, b in zip(explain(name, net, **layer), explain(name, apart, **layer), strict=True):
-        assert torch.equal(a.map, b.map)
 
 
 @pytest.mark.parametrize("layer", ["stem", "stage.0.norm", "stage.0", "stage.1.conv", "stage.0.relu"])
@@ -330,34 +137,6 @@ def test_guided_grad_cam_needs_a_layer() -> None:
         explain("guided_grad_cam", net, layer="1")
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch.compile looks at what it warns of
-def test_compiled_parts_are_refused() -> None:
-    """torch.compile hides ReLUs, so guiding only the others would be wrong."""
-    compiled = torch.compile(lambda x: torch.relu(x) + 1, backend="aot_eager")
-
-    class Compiled(ResidualCnn):
-        def forward(self, x: Tensor) -> Tensor:
-            return compiled(super().forward(x))
-
-    net = network(prepare(Compiled()))
-    for name in ("guided_backprop", "guided_grad_cam"):
-        with pytest.raises(NotApplicableError, match="compile"):
-            METHODS[name]().resolve(net)
-        with pytest.raises(NotApplicableError, match="compile"):
-            explain(name, net)
-
-
-def test_the_callers_forward_hooks_are_part_of_the_network() -> None:
-    """A hook that changes an activation, with a ReLU of its own, is guided as the rest is."""
-    hooked, plain = weighted(Rectified(lambda x: x)), weighted(Rectified(F.relu))
-    for layer in (hooked.stem, hooked.body, hooked.hidden):
-        layer.register_forward_hook(lambda _module, _inputs, output: output.relu_())
-    for a, b in zip(
-        explain("guided_backprop", network(hooked)), explain("guided_backprop", network(plain)), strict=True
-    ):
-        assert torch.equal(a.map, b.map)
-
-
 def test_ordinary_passes_of_other_threads_stay_ordinary() -> None:
     """On the same network and on the caller's model, during, between and after guided passes."""
     model, net = model_of("residual"), network_of("residual")
@@ -400,3 +179,14 @@ def test_guided_differs_from_the_gradient(subject: str) -> None:
     guided, ordinary = (explain(name, network_of(subject)) for name in ("guided_backprop", "gradient"))
     assert not all(torch.allclose(a.map, b.map, atol=1e-2) for a, b in zip(guided, ordinary, strict=True))
     assert SUBJECTS.keys() - set(RECTIFIED) == {"vit"}
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@BOTH
+def test_cuda(name: str) -> None:
+    """On a GPU, where threads of autograd's own run the backward pass, the maps are the same."""
+    model = copy.deepcopy(model_of("vgg")).double()
+    pairs = zip(explain(name, network(model, device="cuda")), explain(name, network(model)), strict=True)
+    for a, b in pairs:
+        torch.testing.assert_close(a.map, b.map, rtol=0, atol=1e-4)
