@@ -20,6 +20,8 @@ from explainers.fake_cam import FakeCam
 from explainers.grad_cam import GradCam
 from explainers.grad_cam_plus_plus import GradCamPlusPlus
 from explainers.gradient import Gradient
+from explainers.guided_backprop import GuidedBackprop
+from explainers.guided_grad_cam import GuidedGradCam
 from explainers.integrated_gradients import IntegratedGradients
 from explainers.layer_cam import LayerCam
 from explainers.layers import LayerInfo
@@ -53,6 +55,8 @@ __all__ = [
     "GradCam",
     "GradCamPlusPlus",
     "Gradient",
+    "GuidedBackprop",
+    "GuidedGradCam",
     "ImageResult",
     "IntegratedGradients",
     "InvalidParameterError",

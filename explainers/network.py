@@ -12,6 +12,7 @@ from explainers.layers import LayerInfo, LayerTable, SpatialCall, detect_target_
 from explainers.linear_head import LinearHead, follows_pooling, last_linear
 from explainers.probe import Trace, trace
 from explainers.recorder import Edit, Recorder, Recording
+from explainers.rectifiers import VisibleRectifiers, rectifiers
 from explainers.shadow import make_shadow
 from explainers.trunk import Trunk
 from explainers.vit import VisionTransformer, find_transformer
@@ -93,7 +94,8 @@ class Network:
         """Run a batch once and keep what is needed for the gradients of any number of targets.
 
         Args:
-            images: shape (batch, 3, height, width), in [0, 1].
+            images: shape (batch, 3, height, width), in [0, 1]. The graph starts at the layers; where the images require
+                gradients, it starts at the images.
             layer: module path of the layer to record.
             further: more layers to record in the same pass.
 
@@ -103,7 +105,7 @@ class Network:
         """
         found = [self._table.find(path) for path in (layer, *further)]
         layouts = {entry.call.path: entry.layout for entry in found}
-        with torch.inference_mode(False), torch.no_grad():
+        with torch.inference_mode(False), torch.set_grad_enabled(images.requires_grad):
             inputs = self._normalise(images)
         ordinals = {entry.call.path: entry.ordinal for entry in found}
         return self._recorder.record(inputs, layouts, ordinals)
@@ -159,9 +161,17 @@ class Network:
     @cached_property
     def differentiable(self) -> bool:
         """Whether the logits have a gradient with respect to the pixels: tried once on noise."""
-        with torch.inference_mode(False), torch.enable_grad():
-            noise = torch.rand(1, len(self._mean.flatten()), *self.input_size, generator=_fixed_generator())
-            return self.logits(noise.requires_grad_()).requires_grad
+        return self._logits_of_noise().requires_grad
+
+    @cached_property
+    def has_rectifiers(self) -> bool:
+        """Whether a ReLU, or ReLU6, leads from the pixels to the logits: tried once on noise.
+
+        Raises:
+            NotApplicableError: a part of the network runs compiled, where no ReLU can be seen.
+        """
+        with VisibleRectifiers():
+            return bool(rectifiers(self._logits_of_noise()))
 
     def layer(self, path: str | None = None) -> LayerInfo:
         """The layer at a module path, or the target layer.
@@ -198,6 +208,12 @@ class Network:
             return (images.to(device=self.device, dtype=self._dtype) - self._mean) / self._std
         mean, std = (torch.tensor(row, dtype=dtype, device=self.device).view(1, -1, 1, 1) for row in self._statistics)
         return (images.to(device=self.device, dtype=dtype) - mean) / std
+
+    def _logits_of_noise(self) -> Tensor:
+        """Logits of one image of noise, with the graph that starts at its pixels."""
+        with torch.inference_mode(False), torch.enable_grad():
+            noise = torch.rand(1, len(self._mean.flatten()), *self.input_size, generator=_fixed_generator())
+            return self.logits(noise.requires_grad_())
 
     def _inspect(self, target_layer: str | None) -> None:
         noise = torch.rand(PROBE_BATCH, len(self._mean.flatten()), *self.input_size, generator=_fixed_generator())

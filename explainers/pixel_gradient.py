@@ -12,6 +12,8 @@ class PixelGradient:
 
     Attributes:
         logits: shape (batch, classes), detached.
+        graph_logits: the same with their graph.
+        pixels: the leaf of that graph, shape (batch, 3, height, width).
     """
 
     def __init__(self, network: Network, images: Tensor) -> None:
@@ -26,11 +28,11 @@ class PixelGradient:
             NotApplicableError: no differentiable way leads from the pixels to the logits.
         """
         with torch.inference_mode(False), torch.enable_grad():
-            self._pixels = images.to(network.device).detach().clone().requires_grad_()
-            self._graph_logits = network.logits(self._pixels)
-        if not self._graph_logits.requires_grad:
+            self.pixels = differentiable_pixels(network, images)
+            self.graph_logits = network.logits(self.pixels)
+        if not self.graph_logits.requires_grad:
             raise NotApplicableError("the scores don't depend on the pixels in a differentiable way")
-        self.logits = self._graph_logits.detach()
+        self.logits = self.graph_logits.detach()
 
     def __call__(self, seed: Tensor) -> Tensor:
         """Gradient of sum(seed * logits), shape (batch, 3, height, width).
@@ -39,9 +41,15 @@ class PixelGradient:
             seed: shape (batch, classes).
         """
         (gradient,) = torch.autograd.grad(
-            self._graph_logits, self._pixels, seed.to(self._graph_logits), retain_graph=True
+            self.graph_logits, self.pixels, seed.to(self.graph_logits), retain_graph=True
         )
         return gradient
+
+
+def differentiable_pixels(network: Network, images: Tensor) -> Tensor:
+    """The images on the network's device, as the leaf of a graph of their own."""
+    with torch.inference_mode(False):
+        return images.to(network.device).detach().clone().requires_grad_()
 
 
 def largest_over_colours(gradient: Tensor) -> Tensor:

@@ -76,11 +76,12 @@ class Recording:
 
     Attributes:
         logits: shape (batch, classes), detached.
+        graph_logits: the same with their graph, which starts at the recorded layers, or where the inputs' graph does.
     """
 
     def __init__(self, logits: Tensor, points: dict[str, Tensor], layouts: dict[str, Layout]) -> None:
         self.logits = logits.detach()
-        self._graph_logits = logits
+        self.graph_logits = logits
         self._points = points
         self._layouts = layouts
 
@@ -107,9 +108,9 @@ class Recording:
     def gradients(self, seed: Tensor) -> dict[str, Tensor]:
         """Gradient of sum(seed * logits) for every recorded layer by path."""
         gradients = torch.autograd.grad(
-            self._graph_logits,
+            self.graph_logits,
             list(self._points.values()),
-            seed.to(self._graph_logits),
+            seed.to(self.graph_logits),
             retain_graph=True,
             allow_unused=True,
             materialize_grads=True,

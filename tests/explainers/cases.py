@@ -9,7 +9,14 @@ import pytest
 from torch import Tensor, nn
 
 from explainers import METHODS, Network
-from tests.explainers import references, references_attention, references_cam, references_gradient, references_opti_cam
+from tests.explainers import (
+    references,
+    references_attention,
+    references_cam,
+    references_gradient,
+    references_guided,
+    references_opti_cam,
+)
 from tests.explainers.networks import (
     MEAN,
     STD,
@@ -25,6 +32,7 @@ from tests.explainers.networks import (
     vgg,
 )
 
+RECTIFIED = ("residual", "vgg", "fully_convolutional")  # the subjects with ReLUs
 VIT_GRID = references.tokens_to_grid(4, 4, prefix=3)
 
 
@@ -82,6 +90,7 @@ class Case:
         subjects: names of the networks that it works on.
         reference: (subject, image, class) to the raw map, by the definition.
         not_for: makes a network for which the method is not defined; None when it is for every one.
+        input_sized: the map has the size of the network's input, although the method has a layer.
         says_nothing: the map depends neither on the image nor on the network.
         refusing: makes a network that the method works on, and that raises for pixels larger than any can be.
         in_double: compare with the reference in float64: the method takes many steps, which enlarge rounding errors.
@@ -90,6 +99,7 @@ class Case:
     subjects: tuple[str, ...]
     reference: Reference
     not_for: Callable[[], nn.Module] | None
+    input_sized: bool = False
     says_nothing: bool = False
     refusing: Callable[[], nn.Module] = Refusing
     in_double: bool = False
@@ -153,6 +163,8 @@ CASES = {
         tuple(SUBJECTS), _of_layer(references_gradient.integrated_gradients), Undifferentiable
     ),
     "occlusion": Case(tuple(SUBJECTS), _of_layer(references_gradient.occlusion), None),
+    "guided_backprop": Case(RECTIFIED, _of_layer(references_guided.guided_backprop), ViT),
+    "guided_grad_cam": Case(RECTIFIED, _of_layer(references_guided.guided_grad_cam), ViT, input_sized=True),
     "opti_cam": Case(tuple(SUBJECTS), _opti_cam, perceptron, in_double=True),
     "fake_cam": Case(tuple(SUBJECTS), _of_layer(references_cam.fake_cam), None, says_nothing=True),
     "tibav": _of_attention(references_attention.tibav),

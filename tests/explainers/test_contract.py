@@ -57,7 +57,8 @@ def test_shape_range_and_order(name: str, subject: str) -> None:
     """Maps are finite, fill [0, 1] on the grid of the layer (or the input), on the CPU, in the order of the targets."""
     net = network_of(subject)
     layer = METHODS[name]().target_layer(net)
-    size = (net.layer(layer).height, net.layer(layer).width) if layer else net.input_size
+    on_grid = layer and not CASES[name].input_sized
+    size = (net.layer(layer).height, net.layer(layer).width) if on_grid else net.input_size
     results = METHODS[name]().explain(net, pictures(), [TopK(2), Classes((3, 0, 3)), Classes(())])
     assert [len(result.explanations) for result in results] == [2, 3, 0]
     assert [item.target for item in results[1].explanations] == [3, 0, 3]

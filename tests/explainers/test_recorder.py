@@ -69,7 +69,7 @@ def test_tape_starts_at_the_layer() -> None:
     """What comes before the layer leaves no graph behind."""
     recording = network_of("residual").record(pictures(1), "stage.1")
     names = set()
-    pending = [recording._graph_logits.grad_fn]
+    pending = [recording.graph_logits.grad_fn]
     while pending:
         node = pending.pop()
         if node is not None:

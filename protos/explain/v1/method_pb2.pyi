@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Method(_message.Message):
-    __slots__ = ("grad_cam", "cam", "grad_cam_plus_plus", "smooth_grad_cam_plus_plus", "xgrad_cam", "layer_cam", "score_cam", "ss_cam", "ablation_cam", "opti_cam", "gradient", "smooth_grad", "integrated_gradients", "occlusion", "tibav", "raw_attention", "attention_rollout", "fake_cam")
+    __slots__ = ("grad_cam", "cam", "grad_cam_plus_plus", "smooth_grad_cam_plus_plus", "xgrad_cam", "layer_cam", "score_cam", "ss_cam", "ablation_cam", "opti_cam", "gradient", "smooth_grad", "integrated_gradients", "occlusion", "guided_backprop", "guided_grad_cam", "tibav", "raw_attention", "attention_rollout", "fake_cam")
     GRAD_CAM_FIELD_NUMBER: _ClassVar[int]
     CAM_FIELD_NUMBER: _ClassVar[int]
     GRAD_CAM_PLUS_PLUS_FIELD_NUMBER: _ClassVar[int]
@@ -22,6 +22,8 @@ class Method(_message.Message):
     SMOOTH_GRAD_FIELD_NUMBER: _ClassVar[int]
     INTEGRATED_GRADIENTS_FIELD_NUMBER: _ClassVar[int]
     OCCLUSION_FIELD_NUMBER: _ClassVar[int]
+    GUIDED_BACKPROP_FIELD_NUMBER: _ClassVar[int]
+    GUIDED_GRAD_CAM_FIELD_NUMBER: _ClassVar[int]
     TIBAV_FIELD_NUMBER: _ClassVar[int]
     RAW_ATTENTION_FIELD_NUMBER: _ClassVar[int]
     ATTENTION_ROLLOUT_FIELD_NUMBER: _ClassVar[int]
@@ -40,11 +42,13 @@ class Method(_message.Message):
     smooth_grad: SmoothGrad
     integrated_gradients: IntegratedGradients
     occlusion: Occlusion
+    guided_backprop: GuidedBackprop
+    guided_grad_cam: GuidedGradCam
     tibav: Tibav
     raw_attention: RawAttention
     attention_rollout: AttentionRollout
     fake_cam: FakeCam
-    def __init__(self, grad_cam: _Optional[_Union[GradCam, _Mapping]] = ..., cam: _Optional[_Union[Cam, _Mapping]] = ..., grad_cam_plus_plus: _Optional[_Union[GradCamPlusPlus, _Mapping]] = ..., smooth_grad_cam_plus_plus: _Optional[_Union[SmoothGradCamPlusPlus, _Mapping]] = ..., xgrad_cam: _Optional[_Union[XGradCam, _Mapping]] = ..., layer_cam: _Optional[_Union[LayerCam, _Mapping]] = ..., score_cam: _Optional[_Union[ScoreCam, _Mapping]] = ..., ss_cam: _Optional[_Union[SsCam, _Mapping]] = ..., ablation_cam: _Optional[_Union[AblationCam, _Mapping]] = ..., opti_cam: _Optional[_Union[OptiCam, _Mapping]] = ..., gradient: _Optional[_Union[Gradient, _Mapping]] = ..., smooth_grad: _Optional[_Union[SmoothGrad, _Mapping]] = ..., integrated_gradients: _Optional[_Union[IntegratedGradients, _Mapping]] = ..., occlusion: _Optional[_Union[Occlusion, _Mapping]] = ..., tibav: _Optional[_Union[Tibav, _Mapping]] = ..., raw_attention: _Optional[_Union[RawAttention, _Mapping]] = ..., attention_rollout: _Optional[_Union[AttentionRollout, _Mapping]] = ..., fake_cam: _Optional[_Union[FakeCam, _Mapping]] = ...) -> None: ...
+    def __init__(self, grad_cam: _Optional[_Union[GradCam, _Mapping]] = ..., cam: _Optional[_Union[Cam, _Mapping]] = ..., grad_cam_plus_plus: _Optional[_Union[GradCamPlusPlus, _Mapping]] = ..., smooth_grad_cam_plus_plus: _Optional[_Union[SmoothGradCamPlusPlus, _Mapping]] = ..., xgrad_cam: _Optional[_Union[XGradCam, _Mapping]] = ..., layer_cam: _Optional[_Union[LayerCam, _Mapping]] = ..., score_cam: _Optional[_Union[ScoreCam, _Mapping]] = ..., ss_cam: _Optional[_Union[SsCam, _Mapping]] = ..., ablation_cam: _Optional[_Union[AblationCam, _Mapping]] = ..., opti_cam: _Optional[_Union[OptiCam, _Mapping]] = ..., gradient: _Optional[_Union[Gradient, _Mapping]] = ..., smooth_grad: _Optional[_Union[SmoothGrad, _Mapping]] = ..., integrated_gradients: _Optional[_Union[IntegratedGradients, _Mapping]] = ..., occlusion: _Optional[_Union[Occlusion, _Mapping]] = ..., guided_backprop: _Optional[_Union[GuidedBackprop, _Mapping]] = ..., guided_grad_cam: _Optional[_Union[GuidedGradCam, _Mapping]] = ..., tibav: _Optional[_Union[Tibav, _Mapping]] = ..., raw_attention: _Optional[_Union[RawAttention, _Mapping]] = ..., attention_rollout: _Optional[_Union[AttentionRollout, _Mapping]] = ..., fake_cam: _Optional[_Union[FakeCam, _Mapping]] = ...) -> None: ...
 
 class GradCam(_message.Message):
     __slots__ = ("layer",)
@@ -139,6 +143,16 @@ class Occlusion(_message.Message):
     stride: int
     grey: float
     def __init__(self, window: _Optional[int] = ..., stride: _Optional[int] = ..., grey: _Optional[float] = ...) -> None: ...
+
+class GuidedBackprop(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GuidedGradCam(_message.Message):
+    __slots__ = ("layer",)
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    layer: str
+    def __init__(self, layer: _Optional[str] = ...) -> None: ...
 
 class FakeCam(_message.Message):
     __slots__ = ()
