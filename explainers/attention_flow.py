@@ -34,6 +34,10 @@ class AttentionFlow(Stepwise):
 
     Abnar, Zuidema, "Quantifying Attention Flow in Transformers", ACL 2020.
 
+    No flow is larger than what the class token's edges in the last block can take, 1, or than what the patch's edges in
+    the first block can. On six photographs ViT-Tiny's flows were the smaller of the two everywhere, so that the map
+    shows little but how much attention a patch gets in the first block. In shallower networks the blocks between count.
+
     Each flow is computed by itself and exactly, in float64 (`explainers.max_flow`). In the network's float32 the
     attention is only known to about 1e-7, and a flow, which is a sum of capacities, to about 1e-6.
 
@@ -49,7 +53,7 @@ class AttentionFlow(Stepwise):
     description: ClassVar[str] = (
         "How much could flow from the class token to each patch through all blocks, for any class; takes seconds."
     )
-    requirement: ClassVar[str] = f"{REQUIREMENT}, with at most {MOST_EDGES} = tokens * tokens * blocks"
+    requirement: ClassVar[str] = f"{REQUIREMENT}; tokens * tokens * blocks at most {MOST_EDGES}"
 
     def resolve(self, network: Network) -> Self:
         """The method itself: it has no parameters.
