@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from explainers.errors import InvalidParameterError
 
@@ -13,10 +13,10 @@ class ParameterSpec:
 
     Attributes:
         name: field name, the same on the wire.
-        kind: str, int, float or bool.
+        kind: str, int, float, bool, or tuple: a list of strings, declared as tuple[str, ...].
         default: value when the caller gives none; None where the network decides.
-        minimum: smallest allowed number, inclusive, or None.
-        maximum: largest allowed number, inclusive, or None.
+        minimum: smallest allowed number, inclusive, or None; of a list, the fewest entries.
+        maximum: largest allowed number, inclusive, or None; of a list, the most entries.
         description: one sentence for users.
         choices: the allowed strings; empty where any will do.
     """
@@ -48,7 +48,7 @@ def specs(method: type) -> tuple[ParameterSpec, ...]:
     return tuple(
         ParameterSpec(
             name=field.name,
-            kind=next(kind for kind in (get_args(hints[field.name]) or (hints[field.name],)) if kind is not type(None)),
+            kind=_kind(hints[field.name]),
             default=field.default,
             minimum=field.metadata["minimum"],
             maximum=field.metadata["maximum"],
@@ -59,14 +59,26 @@ def specs(method: type) -> tuple[ParameterSpec, ...]:
     )
 
 
+def _kind(hint: Any) -> type:
+    """The kind of a field's annotation, which may say "or None"."""
+    if get_origin(hint) is tuple:
+        return tuple
+    kind: type = next(kind for kind in (get_args(hint) or (hint,)) if kind is not type(None))
+    return kind
+
+
 def validate(method: Any) -> None:
     """Check every parameter of a method instance against its bounds.
 
     Raises:
-        InvalidParameterError: a number is not finite or outside its bounds, or a string is none of its choices.
+        InvalidParameterError: a number is not finite or outside its bounds, a string is none of its choices, or a list
+            has too few or too many entries, or one of them twice.
     """
     for spec in specs(type(method)):
         value = getattr(method, spec.name)
+        if isinstance(value, tuple):
+            _validate_list(spec, value)
+            continue
         if spec.choices and value is not None and value not in spec.choices:
             raise InvalidParameterError(spec.name, f"{spec.name} must be one of {', '.join(spec.choices)}")
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -75,6 +87,17 @@ def validate(method: Any) -> None:
         too_large = spec.maximum is not None and value > spec.maximum
         if not math.isfinite(value) or too_small or too_large:
             raise InvalidParameterError(spec.name, f"{spec.name} must be {_bounds(spec)}")
+
+
+def _validate_list(spec: ParameterSpec, entries: tuple[str, ...]) -> None:
+    if spec.choices and not set(entries) <= set(spec.choices):
+        raise InvalidParameterError(spec.name, f"{spec.name} must be of {', '.join(spec.choices)}")
+    too_few = spec.minimum is not None and len(entries) < spec.minimum
+    too_many = spec.maximum is not None and len(entries) > spec.maximum
+    if too_few or too_many:
+        raise InvalidParameterError(spec.name, f"{spec.name}: the number of entries must be {_bounds(spec)}")
+    if len(set(entries)) < len(entries):
+        raise InvalidParameterError(spec.name, f"{spec.name} must not repeat an entry")
 
 
 def _bounds(spec: ParameterSpec) -> str:

@@ -3,11 +3,24 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 from torch import Tensor
 
-from explainers import METHODS, Classes, ExplainerError, Explanation, LayerInfo, Method, Targets, TopK, specs, validate
+from explainers import (
+    METHODS,
+    Classes,
+    ExplainerError,
+    Explanation,
+    LayerInfo,
+    Method,
+    ParameterSpec,
+    Targets,
+    TopK,
+    specs,
+    validate,
+)
 from handlers.errors import InvalidWorkError, WorkError, from_explainer
 from handlers.preprocess import Affine
 from protos.explain.v1 import explanation_service_pb2 as api
@@ -19,6 +32,7 @@ PARAMETER_TYPES = {
     int: types_pb2.PARAMETER_TYPE_INTEGER,
     float: types_pb2.PARAMETER_TYPE_NUMBER,
     bool: types_pb2.PARAMETER_TYPE_BOOLEAN,
+    tuple: types_pb2.PARAMETER_TYPE_STRING_LIST,
 }
 _COLOR_MAPS = {
     api.COLOR_MAP_UNSPECIFIED: "viridis",
@@ -40,13 +54,19 @@ def to_method(message: method_pb2.Method) -> Method:
         raise InvalidWorkError("the method is missing or unknown", field="method", reason="UNKNOWN_METHOD")
     given = getattr(message, name)
     kind = METHODS[name]
-    values = {spec.name: getattr(given, spec.name) for spec in specs(kind) if given.HasField(spec.name)}
+    present = {field.name for field, _ in given.ListFields()}  # of a list: when it has entries
+    values = {spec.name: _value(given, spec) for spec in specs(kind) if spec.name in present}
     try:
         method = kind(**values)
         validate(method)
     except ExplainerError as error:
         raise from_explainer(error, name) from None
     return method
+
+
+def _value(message: Any, spec: ParameterSpec) -> Any:
+    value = getattr(message, spec.name)
+    return tuple(value) if spec.kind is tuple else value
 
 
 def from_method(method: Method) -> method_pb2.Method:
@@ -56,7 +76,9 @@ def from_method(method: Method) -> method_pb2.Method:
     chosen.SetInParent()
     for spec in specs(type(method)):
         value = getattr(method, spec.name)
-        if value is not None:
+        if isinstance(value, tuple):
+            getattr(chosen, spec.name).extend(value)
+        elif value is not None:
             setattr(chosen, spec.name, value)
     return message
 
@@ -86,6 +108,8 @@ def from_method_class(kind: type[Method]) -> types_pb2.MethodInfo:
 def _default_text(value: object) -> str:
     if value is None:
         return ""
+    if isinstance(value, tuple):
+        return ",".join(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

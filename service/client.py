@@ -87,7 +87,7 @@ def build_method(name: str, parameters: Sequence[str]) -> method_pb2.Method:
 
     Args:
         name: name of the method.
-        parameters: "name=value" each.
+        parameters: "name=value" each; a list is "name=one,two", or the name again for each entry.
 
     Raises:
         CallError: there is no such method or parameter, or the text is no such value.
@@ -102,10 +102,17 @@ def build_method(name: str, parameters: Sequence[str]) -> method_pb2.Method:
         key, separator, value = text.partition("=")
         field = chosen.DESCRIPTOR.fields_by_name.get(key)
         if field is None or not separator:
-            known = ", ".join(f"{known.name}=..." for known in chosen.DESCRIPTOR.fields) or "none"
+            known = ", ".join(map(_usage, chosen.DESCRIPTOR.fields)) or "none"
             raise CallError(f"no parameter {text!r} of {name}; there are: {known}")
-        setattr(chosen, key, _value(field, value))
+        if field.is_repeated:
+            getattr(chosen, key).extend(_value(field, entry) for entry in value.split(","))
+        else:
+            setattr(chosen, key, _value(field, value))
     return method
+
+
+def _usage(field: FieldDescriptor) -> str:
+    return f"{field.name}=...,..." if field.is_repeated else f"{field.name}=..."
 
 
 def _value(field: FieldDescriptor, text: str) -> str | int | float | bool:

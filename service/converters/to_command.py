@@ -1,6 +1,7 @@
 """From public requests to commands: every field is checked here, and all that is wrong is named at once."""
 
 import math
+from collections.abc import Sequence
 
 from google.protobuf.message import Message
 
@@ -13,6 +14,7 @@ from service.errors import InvalidRequestError, MethodNotApplicableError, Violat
 MAX_TOP_K = 100
 MAX_TARGETS = 10
 MAX_TEXT = 256
+MAX_ENTRIES = 64  # of a list whose method names no bound
 DEFAULT_TOP_K = 5
 DEFAULT_OPACITY = 0.5
 DEFAULT_METHOD = method_pb2.Method(grad_cam=method_pb2.GradCam())
@@ -104,12 +106,26 @@ def _check_method(method: method_pb2.Method, model: DeployedModel, checks: _Chec
 def _check_parameter(field: str, value: object, info: types_pb2.ParameterInfo, checks: _Checks) -> None:
     if isinstance(value, str):
         checks.require(0 < len(value) <= MAX_TEXT, field, f"must have 1 to {MAX_TEXT} characters")
+    elif isinstance(value, Sequence):
+        _check_list(field, value, info, checks)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         checks.require(math.isfinite(value), field, "must be finite")
         if info.HasField("minimum"):
             checks.require(value >= info.minimum, field, f"must be at least {info.minimum:g}")
         if info.HasField("maximum"):
             checks.require(value <= info.maximum, field, f"must be at most {info.maximum:g}")
+
+
+def _check_list(field: str, values: Sequence[str], info: types_pb2.ParameterInfo, checks: _Checks) -> None:
+    """A list of strings: how many, each of them by its position, and none twice."""
+    most = int(info.maximum) if info.HasField("maximum") else MAX_ENTRIES
+    if info.HasField("minimum"):
+        checks.require(len(values) >= info.minimum, field, f"must have at least {info.minimum:g} entries")
+    checks.require(len(values) <= most, field, f"must have at most {most} entries")
+    for position, value in enumerate(values[:most]):
+        correct = 0 < len(value) <= MAX_TEXT
+        checks.require(correct, f"{field}[{position}]", f"must have 1 to {MAX_TEXT} characters")
+    checks.require(len(set(values)) == len(values), field, "must not repeat an entry")
 
 
 def _targets(targets: api.Targets, model: DeployedModel, checks: _Checks) -> tuple[tuple[int, ...], int]:

@@ -13,6 +13,7 @@ from tests.explainers import (
     references,
     references_attention,
     references_cam,
+    references_flow,
     references_gradient,
     references_guided,
     references_opti_cam,
@@ -149,9 +150,7 @@ CASES = {
     "grad_cam": Case(tuple(SUBJECTS), _grad_cam, perceptron),
     "cam": Case(("residual",), _cam, vgg),
     "grad_cam_plus_plus": Case(tuple(SUBJECTS), _of_layer(references_cam.grad_cam_plus_plus), perceptron),
-    "smooth_grad_cam_plus_plus": Case(
-        tuple(SUBJECTS), _of_layer(references_cam.smooth_grad_cam_plus_plus), perceptron
-    ),
+    "smooth_grad_cam_plus_plus": Case(tuple(SUBJECTS), _of_layer(references_cam.smooth_grad_cam_plus_plus), perceptron),
     "xgrad_cam": Case(tuple(SUBJECTS), _of_layer(references_cam.xgrad_cam), perceptron),
     "layer_cam": Case(tuple(SUBJECTS), _of_layer(references_cam.layer_cam), perceptron),
     "score_cam": Case(tuple(SUBJECTS), _of_layer(references_cam.score_cam), perceptron),
@@ -170,6 +169,7 @@ CASES = {
     "tibav": _of_attention(references_attention.tibav),
     "raw_attention": _of_attention(references_attention.raw_attention),
     "attention_rollout": _of_attention(references_attention.attention_rollout),
+    "attention_flow": _of_attention(references_flow.attention_flow),
 }
 
 each_method = pytest.mark.parametrize("name", sorted(METHODS))

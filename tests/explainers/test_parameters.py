@@ -17,6 +17,8 @@ class Example:
     shift: float = parameter(0.0, "Shift.")
     flag: bool = parameter(default=True, description="Flag.")
     layer: str | None = parameter(None, "Layer.")
+    names: tuple[str, ...] = parameter((), "Names.", maximum=3)
+    colours: tuple[str, ...] = parameter(("red",), "Colours.", minimum=1, choices=("red", "green"))
 
 
 def test_specs() -> None:
@@ -28,6 +30,8 @@ def test_specs() -> None:
         ("shift", float, 0.0),
         ("flag", bool, True),
         ("layer", str, None),
+        ("names", tuple, ()),
+        ("colours", tuple, ("red",)),
     ]
 
 
@@ -35,6 +39,7 @@ def test_bounds_are_inclusive() -> None:
     """Values at the bounds are valid."""
     validate(Example(steps=1, rate=0, depth=5))
     validate(Example(steps=100))
+    validate(Example(names=("c", "a", "b"), colours=("green", "red")))
 
 
 @pytest.mark.parametrize(
@@ -46,9 +51,13 @@ def test_bounds_are_inclusive() -> None:
         ({"depth": 5.5}, "depth", "at most 5"),
         ({"shift": float("nan")}, "shift", "a finite number"),
         ({"rate": float("inf")}, "rate", "at least 0"),
+        ({"names": ("a", "b", "c", "d")}, "names", "number of entries must be at most 3"),
+        ({"names": ("a", "b", "a")}, "names", "must not repeat an entry"),
+        ({"colours": ()}, "colours", "number of entries must be at least 1"),
+        ({"colours": ("red", "blue")}, "colours", "must be of red, green"),
     ],
 )
-def test_out_of_bounds(values: dict[str, float], name: str, message: str) -> None:
+def test_out_of_bounds(values: dict[str, object], name: str, message: str) -> None:
     """The error names the parameter and its range, not the value."""
     with pytest.raises(InvalidParameterError, match=message) as caught:
         validate(Example(**values))  # type: ignore[arg-type]

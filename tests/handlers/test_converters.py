@@ -39,6 +39,11 @@ KINDS = {
 }
 
 
+def kind_of(field: FieldDescriptor) -> type:
+    """The Python type of a parameter that is such a field."""
+    return tuple if field.is_repeated and field.type == FieldDescriptor.TYPE_STRING else KINDS[field.type]
+
+
 def test_the_proto_and_the_registry_name_the_same_methods() -> None:
     """A method is one file and one field of the oneof; neither is forgotten."""
     assert {field.name for field in FIELDS} == set(METHODS)
@@ -46,11 +51,12 @@ def test_the_proto_and_the_registry_name_the_same_methods() -> None:
 
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
 def test_the_proto_and_the_registry_name_the_same_parameters(field: FieldDescriptor) -> None:
-    """By name and kind; each can be absent, so that a default is told from a zero."""
+    """By name and kind; each can be absent, so that a default is told from a zero. An empty list is an absent one."""
     fields = field.message_type.fields
     declared = specs(METHODS[field.name])
-    assert {each.name: KINDS[each.type] for each in fields} == {spec.name: spec.kind for spec in declared}
-    assert all(each.has_presence for each in fields)
+    assert {each.name: kind_of(each) for each in fields} == {spec.name: spec.kind for spec in declared}
+    assert all(each.has_presence or each.is_repeated for each in fields)
+    assert all(spec.default == () for spec in declared if spec.kind is tuple)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -87,7 +93,21 @@ def test_method_info() -> None:
     assert (layer.name, layer.type, layer.default_value) == ("layer", types_pb2.PARAMETER_TYPE_STRING, "")
     assert not layer.HasField("minimum")
     assert layer.description
-    assert set(PARAMETER_TYPES) == set(KINDS.values())
+    assert set(PARAMETER_TYPES) == {*KINDS.values(), tuple}
+
+
+def test_a_list_of_strings() -> None:
+    """In order, there and back; described with the number of its entries; refused when too long or repeating."""
+    message = method_pb2.Method(layer_cam=method_pb2.LayerCam(further_layers=["b", "a"]))
+    method = to_method(message)
+    assert method == METHODS["layer_cam"](further_layers=("b", "a"))
+    assert from_method(method) == message
+    info = {each.name: each for each in from_method_class(METHODS["layer_cam"]).parameters}["further_layers"]
+    assert (info.type, info.default_value, info.maximum) == (types_pb2.PARAMETER_TYPE_STRING_LIST, "", 8)
+    for paths, text in ((list("abcdefghi"), "at most 8"), (["a", "b", "a"], "not repeat")):
+        with pytest.raises(InvalidWorkError, match=text) as caught:
+            to_method(method_pb2.Method(layer_cam=method_pb2.LayerCam(further_layers=paths)))
+        assert (caught.value.field, caught.value.reason) == ("method.layer_cam.further_layers", "INVALID_PARAMETER")
 
 
 def test_targets() -> None:

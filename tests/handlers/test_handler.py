@@ -137,6 +137,44 @@ def test_input_resolution(handler: TorchServeHandler) -> None:
     assert (saliency.map_to_image.xx, saliency.map_to_image.yy) == (2.0, 1.5)
 
 
+def test_a_map_fused_over_layers_lies_on_the_grid_of_the_largest(handler: TorchServeHandler) -> None:
+    """Wherever it says so: shape, native size, the way to the image, both resolutions and the pictures."""
+    layer_cam = method_pb2.Method(layer_cam=method_pb2.LayerCam(further_layers=["first"]))
+    enlarged = api.OutputOptions(resolution=types_pb2.MAP_RESOLUTION_INPUT)
+    native, at_input = ask(
+        handler,
+        work(method=layer_cam, class_indices=[VISIBLE], output=ALL),
+        work(method=layer_cam, class_indices=[VISIBLE], output=enlarged),
+    )
+    assert native.image.target_layer == "last"
+    assert native.image.resolved_method.layer_cam == method_pb2.LayerCam(layer="last", further_layers=["first"])
+    (item,) = native.image.explanations
+    assert list(item.map.values.shape) == [16, 16] == [item.map.native_height, item.map.native_width]
+    assert (item.map.map_to_image.xx, item.map.map_to_image.yy) == (64 / 16, 48 / 16)
+    (large,) = at_input.image.explanations
+    assert list(large.map.values.shape) == [32, 32]
+    assert (large.map.native_height, large.map.map_to_image.xx, large.map.map_to_image.yy) == (16, 2.0, 1.5)
+    grey = np.asarray(Image.open(io.BytesIO(item.map_png), formats=["PNG"]))
+    row, column = np.unravel_index(np.frombuffer(item.map.values.data, "<f4").argmax(), (16, 16))
+    assert grey[3 * row : 3 * row + 3, 4 * column : 4 * column + 4].max() >= grey.max() - 1
+
+
+@pytest.mark.parametrize(
+    ("layers", "reason"),
+    [
+        (["nowhere"], "UNKNOWN_LAYER"),
+        (["last"], "INVALID_PARAMETER"),
+        (["first", "first"], "INVALID_PARAMETER"),
+        (list("abcdefghi"), "INVALID_PARAMETER"),
+    ],
+)
+def test_further_layers_that_are_refused(handler: TorchServeHandler, layers: list[str], reason: str) -> None:
+    """Unknown ones, the target layer again, one twice, too many: the answer names the field."""
+    (answer,) = ask(handler, work(method=method_pb2.Method(layer_cam=method_pb2.LayerCam(further_layers=layers))))
+    assert (answer.status, answer.reason) == (INVALID, reason)
+    assert [violation.field for violation in answer.violations] == ["method.layer_cam.further_layers"]
+
+
 def test_degenerate_map_is_not_drawn(tmp_path: Path) -> None:
     """A constant map is sent as zeros, marked, and there is no picture of it."""
     manifest = write_tiny(tmp_path)

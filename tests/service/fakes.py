@@ -24,7 +24,7 @@ MODEL = "tiny"
 
 
 def description() -> worker_pb2.DescribeResult:
-    """What the fake worker says of its model: Grad-CAM works, CAM does not."""
+    """What the fake worker says of its model: Grad-CAM and Layer-CAM work, CAM does not."""
     model = types_pb2.Model(
         name=MODEL,
         version="1.0",
@@ -34,11 +34,17 @@ def description() -> worker_pb2.DescribeResult:
         device="cpu",
         methods=[
             types_pb2.MethodSupport(method="grad_cam", supported=True),
+            types_pb2.MethodSupport(method="layer_cam", supported=True),
             types_pb2.MethodSupport(method="cam", supported=False, reason="it has no linear head"),
         ],
     )
     layer = types_pb2.ParameterInfo(name="layer", type=types_pb2.PARAMETER_TYPE_STRING)
-    methods = [types_pb2.MethodInfo(name="grad_cam", parameters=[layer]), types_pb2.MethodInfo(name="cam")]
+    further = types_pb2.ParameterInfo(name="further_layers", type=types_pb2.PARAMETER_TYPE_STRING_LIST, maximum=3)
+    methods = [
+        types_pb2.MethodInfo(name="grad_cam", parameters=[layer]),
+        types_pb2.MethodInfo(name="layer_cam", parameters=[layer, further]),
+        types_pb2.MethodInfo(name="cam"),
+    ]
     return worker_pb2.DescribeResult(model=model, methods=methods)
 
 

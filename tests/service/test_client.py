@@ -10,6 +10,24 @@ def test_parameters_are_set_by_name() -> None:
     assert build_method("grad_cam", ["layer=layer3"]).grad_cam.layer == "layer3"
 
 
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["further_layers=stem,stage.0"], ["stem", "stage.0"]),
+        (["further_layers=stem", "layer=head", "further_layers=stage.0"], ["stem", "stage.0"]),
+    ],
+)
+def test_a_list_is_written_with_commas_or_one_entry_at_a_time(texts: list[str], expected: list[str]) -> None:
+    """Entries keep their order."""
+    assert list(build_method("layer_cam", texts).layer_cam.further_layers) == expected
+
+
+def test_the_known_parameters_show_which_is_a_list() -> None:
+    """The error about a wrong name says how to write each."""
+    with pytest.raises(CallError, match=r"layer=\.\.\., further_layers=\.\.\.,\.\.\."):
+        build_method("layer_cam", ["layers=a"])
+
+
 def test_a_method_without_parameters_is_still_chosen() -> None:
     """An empty message is a choice too."""
     assert build_method("cam", []).WhichOneof("method") == "cam"

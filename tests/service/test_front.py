@@ -95,6 +95,17 @@ def reference(**fields: object) -> api.Targets:
     return api.Targets(classes=api.ClassList(classes=[api.ClassReference(**fields)]))
 
 
+def fused(*layers: str) -> api.ExplainRequest:
+    return explain(method=method_pb2.Method(layer_cam=method_pb2.LayerCam(further_layers=layers)))
+
+
+async def test_a_list_of_strings_reaches_the_worker() -> None:
+    """As many entries as the worker allows, in their order."""
+    async with front() as service:
+        await service.stub.Explain(fused("c", "a", "b"))
+        assert list(service.worker.requests[0].image.method.layer_cam.further_layers) == ["c", "a", "b"]
+
+
 @pytest.mark.parametrize(
     ("request_", "field"),
     [
@@ -113,6 +124,10 @@ def reference(**fields: object) -> api.Targets:
          "targets.classes"),
         (explain(method=method_pb2.Method()), "method"),
         (explain(method=method_pb2.Method(grad_cam=method_pb2.GradCam(layer="x" * 300))), "method.grad_cam.layer"),
+        (fused("a", "b", "c", "d"), "method.layer_cam.further_layers"),
+        (fused("a", "b", "a"), "method.layer_cam.further_layers"),
+        (fused("a", ""), "method.layer_cam.further_layers[1]"),
+        (fused("x" * 300, "a"), "method.layer_cam.further_layers[0]"),
         (explain(output=api.OutputOptions(overlay_opacity=float("nan"))), "output.overlay_opacity"),
         (explain(output=api.OutputOptions(overlay_opacity=1.5)), "output.overlay_opacity"),
         (explain(output=api.OutputOptions(color_map=99)), "output.color_map"),
@@ -291,9 +306,13 @@ async def test_models_and_methods_are_listed() -> None:
         assert tuple(full.labels) == LABELS
         assert full.state == types_pb2.MODEL_STATE_READY
         methods = (await service.stub.ListMethods(api.ListMethodsRequest())).methods
-        assert {method.name: list(method.models) for method in methods} == {"grad_cam": [MODEL], "cam": []}
+        assert {method.name: list(method.models) for method in methods} == {
+            "grad_cam": [MODEL],
+            "layer_cam": [MODEL],
+            "cam": [],
+        }
         fitting = (await service.stub.ListMethods(api.ListMethodsRequest(model=MODEL))).methods
-        assert [method.name for method in fitting] == ["grad_cam"]
+        assert [method.name for method in fitting] == ["grad_cam", "layer_cam"]
 
 
 async def test_requests_are_counted_and_timed_by_model_and_method() -> None:

@@ -49,6 +49,7 @@ class ParameterType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PARAMETER_TYPE_INTEGER: _ClassVar[ParameterType]
     PARAMETER_TYPE_NUMBER: _ClassVar[ParameterType]
     PARAMETER_TYPE_BOOLEAN: _ClassVar[ParameterType]
+    PARAMETER_TYPE_STRING_LIST: _ClassVar[ParameterType]
 DATA_TYPE_UNSPECIFIED: DataType
 DATA_TYPE_FLOAT32: DataType
 NORMALIZATION_UNSPECIFIED: Normalization
@@ -69,6 +70,7 @@ PARAMETER_TYPE_STRING: ParameterType
 PARAMETER_TYPE_INTEGER: ParameterType
 PARAMETER_TYPE_NUMBER: ParameterType
 PARAMETER_TYPE_BOOLEAN: ParameterType
+PARAMETER_TYPE_STRING_LIST: ParameterType
 
 class Tensor(_message.Message):
     __slots__ = ("data_type", "shape", "data")
