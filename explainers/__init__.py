@@ -23,6 +23,7 @@ from explainers.gradient import Gradient
 from explainers.integrated_gradients import IntegratedGradients
 from explainers.layer_cam import LayerCam
 from explainers.layers import LayerInfo
+from explainers.lrp import Lrp
 from explainers.maps import NormalisedMaps, normalise, upsample
 from explainers.network import Network
 from explainers.occlusion import Occlusion
@@ -59,6 +60,7 @@ __all__ = [
     "InvalidTargetError",
     "LayerCam",
     "LayerInfo",
+    "Lrp",
     "Method",
     "Network",
     "NormalisedMaps",

@@ -9,7 +9,14 @@ import pytest
 from torch import Tensor, nn
 
 from explainers import METHODS, Network
-from tests.explainers import references, references_attention, references_cam, references_gradient, references_opti_cam
+from tests.explainers import (
+    references,
+    references_attention,
+    references_cam,
+    references_gradient,
+    references_lrp,
+    references_opti_cam,
+)
 from tests.explainers.networks import (
     MEAN,
     STD,
@@ -135,6 +142,10 @@ def _opti_cam(subject: str, image: Tensor, target: int) -> references.Map:
     return references_opti_cam.opti_cam(model, image, MEAN, STD, entry.layer, target, entry.to_grid).raw
 
 
+def _lrp(subject: str, image: Tensor, target: int) -> references.Map:
+    return references_lrp.lrp(model_of(subject), image, target)
+
+
 CASES = {
     "grad_cam": Case(tuple(SUBJECTS), _grad_cam, perceptron),
     "cam": Case(("residual",), _cam, vgg),
@@ -154,6 +165,7 @@ CASES = {
     ),
     "occlusion": Case(tuple(SUBJECTS), _of_layer(references_gradient.occlusion), None),
     "opti_cam": Case(tuple(SUBJECTS), _opti_cam, perceptron, in_double=True),
+    "lrp": Case(("residual", "vgg", "fully_convolutional"), _lrp, ViT),
     "fake_cam": Case(tuple(SUBJECTS), _of_layer(references_cam.fake_cam), None, says_nothing=True),
     "tibav": _of_attention(references_attention.tibav),
     "raw_attention": _of_attention(references_attention.raw_attention),
