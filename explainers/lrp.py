@@ -32,7 +32,8 @@ class Lrp(PixelMethod):
     - deep_taylor: only positive contributions count (z+), and the first layer takes into account that pixels lie in
       [0, 1] (z^B). Biases take nothing, so S adds up to the logit: it has the logit's sign everywhere, and shows how
       much of the score came from where. The relevance of a neuron without any positive contribution, one that only its
-      bias makes active, is lost. Most networks have next to none; depthwise convolutions have many.
+      bias makes active, is lost. A SqueezeNet and a ResNet-20 lost none. A MobileNetV2, whose depthwise convolutions
+      have many such neurons, lost more than 99 %: its map shows where the rest came from.
     - epsilon: all contributions count, with their sign, and biases take their share: S doesn't add up to the logit.
     - alpha2_beta1: twice the positive contributions, less the negative ones. S adds up to the logit where every neuron
       has contributions of both signs.
@@ -47,6 +48,9 @@ class Lrp(PixelMethod):
     nonlinear classification decisions with deep Taylor decomposition", Pattern Recognition 2017. Binder, Montavon,
     Lapuschkin, Mueller, Samek, "Layer-Wise Relevance Propagation for Neural Networks with Local Renormalization
     Layers", ICANN 2016.
+
+    Costs about four forward passes for one target and two for each further one, as measured on ResNet-18 on a CPU, and
+    keeps what enters every layer in memory.
     """
 
     name: ClassVar[str] = "lrp"

@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from explainers.lrp_tape import HOLE, Step, Tape
+from explainers.lrp_tape import CONSTANT, HOLE, Step, Tape
 
 
 class Kind(enum.Enum):
@@ -173,11 +173,10 @@ def fold(layer: Layer, norm: Step) -> Layer:
 
 def obstacle(tape: Tape) -> str | None:
     """Why relevance can't go back over a tape, as a sentence; None when it can."""
-    way = tape.way()
-    if tape.image not in way:
+    names = {step.operator.strip("_") for step in tape.way() if step is not tape.image and kind_of(step) is None}
+    if names == {CONSTANT}:
         return "the logits don't depend on the image"
-    names = sorted({step.operator.strip("_") for step in way if step is not tape.image and kind_of(step) is None})
-    return f"relevance propagation has no rule for {', '.join(names)}" if names else None
+    return f"relevance propagation has no rule for {', '.join(sorted(names))}" if names else None
 
 
 def _by_channel(values: Tensor, dimensions: int) -> Tensor:

@@ -40,7 +40,7 @@ class Propagation:
             bounds: the smallest and the largest value that an image can have, as the network takes it, broadcastable
                 to the batch.
         """
-        low, high = (bound.expand(tape.value.shape) for bound in bounds)
+        low, high = (torch.empty_like(tape.value).copy_(bound) for bound in bounds)  # laid out in memory as the image
         exact = tape.value.dtype in (torch.float32, torch.float64)
         self._tape = tape
         self._rules = rules

@@ -16,6 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 HOLE = object()
 """Stands in a step's arguments where something computed from the image was."""
 
+CONSTANT = "constant"
+"""Operator of the step that made the logits, when they don't come from the image."""
+
 
 @dataclasses.dataclass(eq=False)
 class Step:
@@ -96,7 +99,7 @@ def record(network: nn.Module, inputs: Tensor, forget: Collection[str] = ()) -> 
         recorder = _Recorder(inputs, forget)
         with recorder:
             logits = network(inputs)
-    output = recorder.step_of(logits) or Step("constant", None, (), {}, (), [], logits.shape)
+    output = recorder.step_of(logits) or Step(CONSTANT, None, (), {}, (), [], logits.shape)
     return Tape(recorder.image, inputs, output, logits)
 
 

@@ -114,7 +114,16 @@ def _back(stage: Stage, x: Tensor, relevance: Array, rule: str, epsilon: float) 
         return _epsilon(stage, x, relevance, epsilon)
     if rule == "alpha2_beta1" and stage.kind != "average":
         return 2 * _in_proportion(stage, x, relevance, 1) - _in_proportion(stage, x, relevance, -1)
+    if stage.kind == "average":
+        return _average(stage, x, relevance)
     return _in_proportion(stage, x, relevance, 1)
+
+
+def _average(stage: Stage, x: Tensor, relevance: Array) -> Array:
+    """By the positive terms where the average is positive, by the negative ones where it is negative."""
+    falls = stage.function(x).flatten().numpy() < 0
+    down, up = np.where(falls, relevance, 0), np.where(falls, 0, relevance)
+    return _in_proportion(stage, x, up, 1) + _in_proportion(stage, x, down, -1)
 
 
 @cache
