@@ -31,9 +31,10 @@ class Lrp(PixelMethod):
 
     - deep_taylor: only positive contributions count (z+), and the first layer takes into account that pixels lie in
       [0, 1] (z^B). Biases take nothing, so S adds up to the logit: it has the logit's sign everywhere, and shows how
-      much of the score came from where. The relevance of a neuron without any positive contribution, one that only its
-      bias makes active, is lost. A SqueezeNet and a ResNet-20 lost none. A MobileNetV2, whose depthwise convolutions
-      have many such neurons, lost more than 99 %: its map shows where the rest came from.
+      much of the score came from where. The relevance of a neuron without any positive contribution is lost: one that
+      only its bias makes active, or a negative one that no ReLU follows. A SqueezeNet and a ResNet-20 lost none. A
+      MobileNetV2, whose depthwise convolutions have many such neurons, lost more than 99 %: its map shows where the
+      rest came from.
     - epsilon: all contributions count, with their sign, and biases take their share: S doesn't add up to the logit.
     - alpha2_beta1: twice the positive contributions, less the negative ones. S adds up to the logit where every neuron
       has contributions of both signs.
@@ -61,7 +62,8 @@ class Lrp(PixelMethod):
 
     rule: str = parameter(
         "deep_taylor",
-        "Set of rules: deep_taylor (the map adds up to the score), epsilon, alpha2_beta1, or composite.",
+        "Set of rules: deep_taylor (the raw map adds up to the score where no relevance is lost), epsilon, alpha2_beta1, "
+        "or composite.",
         choices=tuple(RULE_SETS),
     )
     epsilon: float = parameter(
