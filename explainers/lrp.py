@@ -62,8 +62,8 @@ class Lrp(PixelMethod):
 
     rule: str = parameter(
         "deep_taylor",
-        "Set of rules: deep_taylor (the raw map adds up to the score where no relevance is lost), epsilon, alpha2_beta1, "
-        "or composite.",
+        "Set of rules: deep_taylor (the raw map adds up to the score where no relevance is lost), epsilon, "
+        "alpha2_beta1, or composite.",
         choices=tuple(RULE_SETS),
     )
     epsilon: float = parameter(

@@ -61,7 +61,7 @@ class Tape:
 
     Attributes:
         image: what went in, the only step without sources.
-        value: its value, the normalised batch.
+        value: the normalised batch, for its shape, precision and layout: the network may have written into it.
         output: the step that made the logits.
         logits: shape (batch, classes).
     """
