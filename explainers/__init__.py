@@ -26,6 +26,7 @@ from explainers.guided_grad_cam import GuidedGradCam
 from explainers.integrated_gradients import IntegratedGradients
 from explainers.layer_cam import LayerCam
 from explainers.layers import LayerInfo
+from explainers.lrp import Lrp
 from explainers.maps import NormalisedMaps, normalise, upsample
 from explainers.network import Network
 from explainers.occlusion import Occlusion
@@ -65,6 +66,7 @@ __all__ = [
     "InvalidTargetError",
     "LayerCam",
     "LayerInfo",
+    "Lrp",
     "Method",
     "Network",
     "NormalisedMaps",

@@ -10,6 +10,8 @@ from explainers.errors import NotApplicableError
 from explainers.grid import Layout
 from explainers.layers import LayerInfo, LayerTable, SpatialCall, detect_target_layer
 from explainers.linear_head import LinearHead, follows_pooling, last_linear
+from explainers.lrp_operations import FORGETTABLE, obstacle
+from explainers.lrp_tape import Tape, record
 from explainers.probe import Trace, trace
 from explainers.recorder import Edit, Recorder, Recording
 from explainers.rectifiers import VisibleRectifiers, rectifiers
@@ -172,6 +174,25 @@ class Network:
         """
         with VisibleRectifiers():
             return bool(rectifiers(self._logits_of_noise()))
+
+    def tape(self, images: Tensor) -> Tape:
+        """One forward pass written down operation by operation, for relevance propagation.
+
+        Args:
+            images: shape (batch, 3, height, width), in [0, 1].
+        """
+        with torch.inference_mode(False), torch.no_grad():
+            return record(self._shadow, self._normalise(images), FORGETTABLE)
+
+    @cached_property
+    def relevance_obstacle(self) -> str | None:
+        """Why relevance can't be propagated from the logits to the pixels; None when it can: tried once on noise."""
+        return obstacle(self.tape(torch.rand(1, self._mean.numel(), *self.input_size, generator=_fixed_generator())))
+
+    @property
+    def pixel_bounds(self) -> tuple[Tensor, Tensor]:
+        """Black and white as the network takes them, each of shape (1, 3, 1, 1)."""
+        return -self._mean / self._std, (1 - self._mean) / self._std
 
     def layer(self, path: str | None = None) -> LayerInfo:
         """The layer at a module path, or the target layer.

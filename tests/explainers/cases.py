@@ -16,6 +16,7 @@ from tests.explainers import (
     references_flow,
     references_gradient,
     references_guided,
+    references_lrp,
     references_opti_cam,
 )
 from tests.explainers.networks import (
@@ -146,6 +147,10 @@ def _opti_cam(subject: str, image: Tensor, target: int) -> references.Map:
     return references_opti_cam.opti_cam(model, image, MEAN, STD, entry.layer, target, entry.to_grid).raw
 
 
+def _lrp(subject: str, image: Tensor, target: int) -> references.Map:
+    return references_lrp.lrp(model_of(subject), image, target)
+
+
 CASES = {
     "grad_cam": Case(tuple(SUBJECTS), _grad_cam, perceptron),
     "cam": Case(("residual",), _cam, vgg),
@@ -165,6 +170,7 @@ CASES = {
     "guided_backprop": Case(RECTIFIED, _of_layer(references_guided.guided_backprop), ViT),
     "guided_grad_cam": Case(RECTIFIED, _of_layer(references_guided.guided_grad_cam), ViT, input_sized=True),
     "opti_cam": Case(tuple(SUBJECTS), _opti_cam, perceptron, in_double=True),
+    "lrp": Case(("residual", "vgg", "fully_convolutional"), _lrp, ViT),
     "fake_cam": Case(tuple(SUBJECTS), _of_layer(references_cam.fake_cam), None, says_nothing=True),
     "tibav": _of_attention(references_attention.tibav),
     "raw_attention": _of_attention(references_attention.raw_attention),
