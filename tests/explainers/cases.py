@@ -1,14 +1,14 @@
 """One row for each method: on which networks it is tried, and what it must agree with."""
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 
 import pytest
 from torch import Tensor, nn
 
-from explainers import METHODS, Network
+from explainers import METHODS, Method, Network
 from tests.explainers import references, references_attention, references_cam, references_gradient, references_opti_cam
 from tests.explainers.networks import (
     MEAN,
@@ -85,6 +85,7 @@ class Case:
         says_nothing: the map depends neither on the image nor on the network.
         refusing: makes a network that the method works on, and that raises for pixels larger than any can be.
         in_double: compare with the reference in float64: the method takes many steps, which enlarge rounding errors.
+        parameters: what to make the method with: fewer samples than by default, where those would take long.
     """
 
     subjects: tuple[str, ...]
@@ -93,6 +94,7 @@ class Case:
     says_nothing: bool = False
     refusing: Callable[[], nn.Module] = Refusing
     in_double: bool = False
+    parameters: Mapping[str, object] = field(default_factory=dict)
 
 
 def _grad_cam(subject: str, image: Tensor, target: int) -> references.Map:
@@ -159,6 +161,13 @@ CASES = {
     "raw_attention": _of_attention(references_attention.raw_attention),
     "attention_rollout": _of_attention(references_attention.attention_rollout),
 }
+
+
+
+def make(name: str) -> Method:
+    """The method as it is tested: with its default parameters, but for those of its row."""
+    return METHODS[name](**CASES[name].parameters)
+
 
 each_method = pytest.mark.parametrize("name", sorted(METHODS))
 each_pair = pytest.mark.parametrize(
