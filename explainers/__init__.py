@@ -21,8 +21,10 @@ from explainers.grad_cam import GradCam
 from explainers.grad_cam_plus_plus import GradCamPlusPlus
 from explainers.gradient import Gradient
 from explainers.integrated_gradients import IntegratedGradients
+from explainers.kernel_shap import KernelShap
 from explainers.layer_cam import LayerCam
 from explainers.layers import LayerInfo
+from explainers.lime import Lime
 from explainers.maps import NormalisedMaps, normalise, upsample
 from explainers.network import Network
 from explainers.occlusion import Occlusion
@@ -32,6 +34,7 @@ from explainers.raw_attention import RawAttention
 from explainers.recorder import Recording
 from explainers.registry import METHODS, Method, register
 from explainers.result import Explanation, ImageResult
+from explainers.rise import Rise
 from explainers.score_cam import ScoreCam
 from explainers.smooth_grad import SmoothGrad
 from explainers.smooth_grad_cam_plus_plus import SmoothGradCamPlusPlus
@@ -57,8 +60,10 @@ __all__ = [
     "IntegratedGradients",
     "InvalidParameterError",
     "InvalidTargetError",
+    "KernelShap",
     "LayerCam",
     "LayerInfo",
+    "Lime",
     "Method",
     "Network",
     "NormalisedMaps",
@@ -68,6 +73,7 @@ __all__ = [
     "ParameterSpec",
     "RawAttention",
     "Recording",
+    "Rise",
     "ScoreCam",
     "SmoothGrad",
     "SmoothGradCamPlusPlus",

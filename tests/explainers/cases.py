@@ -9,7 +9,14 @@ import pytest
 from torch import Tensor, nn
 
 from explainers import METHODS, Method, Network
-from tests.explainers import references, references_attention, references_cam, references_gradient, references_opti_cam
+from tests.explainers import (
+    references,
+    references_attention,
+    references_cam,
+    references_gradient,
+    references_opti_cam,
+    references_perturbation,
+)
 from tests.explainers.networks import (
     MEAN,
     STD,
@@ -155,6 +162,16 @@ CASES = {
         tuple(SUBJECTS), _of_layer(references_gradient.integrated_gradients), Undifferentiable
     ),
     "occlusion": Case(tuple(SUBJECTS), _of_layer(references_gradient.occlusion), None),
+    "rise": Case(tuple(SUBJECTS), _of_layer(references_perturbation.rise), None, parameters={"samples": 64}),
+    "lime": Case(
+        tuple(SUBJECTS), _of_layer(references_perturbation.lime), None, parameters={"samples": 64, "segments": 12}
+    ),
+    "kernel_shap": Case(
+        tuple(SUBJECTS),
+        _of_layer(references_perturbation.kernel_shap),
+        None,
+        parameters={"samples": 64, "segments": 12},
+    ),
     "opti_cam": Case(tuple(SUBJECTS), _opti_cam, perceptron, in_double=True),
     "fake_cam": Case(tuple(SUBJECTS), _of_layer(references_cam.fake_cam), None, says_nothing=True),
     "tibav": _of_attention(references_attention.tibav),

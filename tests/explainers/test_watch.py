@@ -14,8 +14,11 @@ from tests.explainers.test_contract import assert_equal, untouched
 MANY_PASSES = {
     "ablation_cam",
     "integrated_gradients",
+    "kernel_shap",
+    "lime",
     "occlusion",
     "opti_cam",
+    "rise",
     "score_cam",
     "smooth_grad",
     "smooth_grad_cam_plus_plus",
