@@ -28,7 +28,7 @@ Game = Callable[[Coalition], float]
 """The probability of a class when some superpixels can be seen."""
 
 
-def _probabilities(model: nn.Module, images: Tensor) -> Map:
+def probabilities(model: nn.Module, images: Tensor) -> Map:
     """Of every class for pixels of shape (n, 3, H, W)."""
     mean, std = (torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1) for values in (MEAN, STD))
     with torch.no_grad():
@@ -56,7 +56,7 @@ def rise(model: nn.Module, image: Tensor, _layer: str, target: int, _to_grid: To
     masks = rise_masks(64, 7, 0.5, 0, *image.shape[1:])
     seen = torch.stack([image.double() * torch.from_numpy(mask) for mask in masks])
     total = np.zeros(image.shape[1:])
-    for mask, probability in zip(masks, _probabilities(model, seen)[:, target], strict=True):
+    for mask, probability in zip(masks, probabilities(model, seen)[:, target], strict=True):
         total += probability * mask
     return np.asarray(total / (0.5 * len(masks)))
 
@@ -82,7 +82,7 @@ def with_hidden(image: Tensor, pieces: list[NDArray[np.bool_]], seen: Coalition)
 def _table(model: nn.Module, image: Tensor, coalitions: tuple[Coalition, ...]) -> Map:
     """The probabilities of all classes for each coalition; kept, because they are asked for class by class."""
     pieces = superpixels(image, 12)
-    return _probabilities(model, torch.stack([with_hidden(image, pieces, coalition) for coalition in coalitions]))
+    return probabilities(model, torch.stack([with_hidden(image, pieces, coalition) for coalition in coalitions]))
 
 
 def scores_of(model: nn.Module, image: Tensor, coalitions: list[Coalition], target: int) -> list[float]:
