@@ -24,8 +24,8 @@ class Lime(SuperpixelMethod):
     z_2, z_3, ... are the rows of `torch.rand(samples - 1, M, generator=torch.Generator().manual_seed(seed)) < 0.5`.
 
     Ribeiro, Singh, Guestrin, "'Why Should I Trust You?': Explaining the Predictions of Any Classifier", KDD 2016. The
-    samples, distance, kernel, penalty and hidden superpixels are by default those of the authors' program for images;
-    the superpixels are SLIC's, where that takes quickshift's.
+    samples, distance, kernel and penalty are by default those of the authors' program for images. The superpixels are
+    SLIC's, where that takes quickshift's, and hidden ones grey, where it takes their mean colour.
 
     Costs 1 + `samples` forward passes, however many targets there are. No gradients.
     """

@@ -85,7 +85,7 @@ class Rise(PixelMethod, Stepwise):
         total = torch.zeros((), dtype=torch.float64, device=network.device)
         scores = [torch.einsum("bc,rbc->rb", unmasked, seeds)[:, :, None]]
         for start in range(0, self.samples, at_once):
-            some = masks.make(start, min(start + at_once, self.samples), like=pixels)
+            some = masks.make(start, min(start + at_once, self.samples), like=unmasked)
             probabilities = _masked_probabilities(network, pixels, some)
             scores.append(torch.einsum("bnc,rbc->rbn", probabilities, seeds))
             total = total + torch.einsum("rbn,nhw->rbhw", scores[-1], some)

@@ -44,6 +44,9 @@ class Design:
 class SuperpixelMethod(PixelMethod, Stepwise, abc.ABC):
     """A method that explains the probabilities by a linear model of which superpixels can be seen.
 
+    Hidden superpixels are grey unless asked otherwise. Their own mean colour hides little where superpixels follow the
+    edges of things, as they should: a dark stroke becomes a dark stroke (docs/adr/0004 has figures).
+
     Every pixel of a superpixel has that superpixel's coefficient. Where no coalition changes the probability, the
     coefficients are zero.
     """
@@ -53,8 +56,8 @@ class SuperpixelMethod(PixelMethod, Stepwise, abc.ABC):
     samples: int = parameter(1000, "How many coalitions of superpixels to try.", minimum=1, maximum=20000)
     segments: int = parameter(50, "About how many superpixels to divide the image into.", minimum=2, maximum=200)
     baseline: str = parameter(
-        "superpixel_mean",
-        "What stands in a hidden superpixel: superpixel_mean (its own mean colour), grey (0.5) or black.",
+        "grey",
+        "What stands in a hidden superpixel: grey (0.5), black, or superpixel_mean (its own mean colour).",
         choices=BASELINES,
     )
     seed: int = parameter(0, "Seed of the coalitions.", minimum=0, maximum=2**32 - 1)

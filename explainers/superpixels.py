@@ -10,7 +10,7 @@ from torch import Tensor
 # it. Without a blur, it makes a single piece of an image of noise.
 COMPACTNESS, BLUR = 20.0, 1.0
 GREY = 0.5
-BASELINES = ("superpixel_mean", "grey", "black")
+BASELINES = ("grey", "black", "superpixel_mean")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +34,14 @@ class Superpixels:
         Args:
             image: shape (3, height, width), in [0, 1].
             segments: about how many pieces to make.
-            baseline: one of `BASELINES`: the mean colour of the piece itself, or grey 0.5, or black.
+            baseline: one of `BASELINES`: grey 0.5, or black, or the mean colour of the piece itself.
         """
-        labels = segment(image, segments).to(image.device)
+        labels = segment(image, segments)
         if baseline == "superpixel_mean":
-            return cls(image, labels, _mean_colours(image, labels))
-        return cls(image, labels, torch.full((3, 1, 1), GREY if baseline == "grey" else 0.0).to(image))
+            hidden = _mean_colours(image.cpu(), labels)  # there, because sums on a GPU differ from run to run
+        else:
+            hidden = torch.full((3, 1, 1), GREY if baseline == "grey" else 0.0)
+        return cls(image, labels.to(image.device), hidden.to(image))
 
     @property
     def count(self) -> int:
@@ -79,8 +81,8 @@ def segment(image: Tensor, segments: int) -> Tensor:
 
 
 def _mean_colours(image: Tensor, labels: Tensor) -> Tensor:
-    """`image` with the mean colour of its piece in each pixel."""
+    """`image`, on the CPU, with the mean colour of its piece in each pixel: float64."""
     flat = labels.flatten()
-    sums = torch.zeros(3, int(flat.max()) + 1, dtype=torch.float64, device=image.device)
+    sums = torch.zeros(3, int(flat.max()) + 1, dtype=torch.float64)
     sums = sums.index_add(1, flat, image.flatten(1).double())
-    return (sums / flat.bincount())[:, labels].to(image)
+    return (sums / flat.bincount())[:, labels]

@@ -164,13 +164,16 @@ CASES = {
     "occlusion": Case(tuple(SUBJECTS), _of_layer(references_gradient.occlusion), None),
     "rise": Case(tuple(SUBJECTS), _of_layer(references_perturbation.rise), None, parameters={"samples": 64}),
     "lime": Case(
-        tuple(SUBJECTS), _of_layer(references_perturbation.lime), None, parameters={"samples": 64, "segments": 12}
+        tuple(SUBJECTS),
+        _of_layer(references_perturbation.lime),
+        None,
+        parameters={"samples": 64, "segments": 12, "baseline": "superpixel_mean"},
     ),
     "kernel_shap": Case(
         tuple(SUBJECTS),
         _of_layer(references_perturbation.kernel_shap),
         None,
-        parameters={"samples": 64, "segments": 12},
+        parameters={"samples": 64, "segments": 12, "baseline": "superpixel_mean"},
     ),
     "opti_cam": Case(tuple(SUBJECTS), _opti_cam, perceptron, in_double=True),
     "fake_cam": Case(tuple(SUBJECTS), _of_layer(references_cam.fake_cam), None, says_nothing=True),
