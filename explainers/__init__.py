@@ -24,8 +24,10 @@ from explainers.gradient import Gradient
 from explainers.guided_backprop import GuidedBackprop
 from explainers.guided_grad_cam import GuidedGradCam
 from explainers.integrated_gradients import IntegratedGradients
+from explainers.kernel_shap import KernelShap
 from explainers.layer_cam import LayerCam
 from explainers.layers import LayerInfo
+from explainers.lime import Lime
 from explainers.lrp import Lrp
 from explainers.maps import NormalisedMaps, normalise, upsample
 from explainers.network import Network
@@ -36,6 +38,7 @@ from explainers.raw_attention import RawAttention
 from explainers.recorder import Recording
 from explainers.registry import METHODS, Method, register
 from explainers.result import Explanation, ImageResult
+from explainers.rise import Rise
 from explainers.score_cam import ScoreCam
 from explainers.smooth_grad import SmoothGrad
 from explainers.smooth_grad_cam_plus_plus import SmoothGradCamPlusPlus
@@ -64,8 +67,10 @@ __all__ = [
     "IntegratedGradients",
     "InvalidParameterError",
     "InvalidTargetError",
+    "KernelShap",
     "LayerCam",
     "LayerInfo",
+    "Lime",
     "Lrp",
     "Method",
     "Network",
@@ -76,6 +81,7 @@ __all__ = [
     "ParameterSpec",
     "RawAttention",
     "Recording",
+    "Rise",
     "ScoreCam",
     "SmoothGrad",
     "SmoothGradCamPlusPlus",

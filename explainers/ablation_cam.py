@@ -10,10 +10,12 @@ from torch import Tensor
 from explainers.class_maps import explain_recording
 from explainers.layer_method import LayerMethod, weighted_sum
 from explainers.network import Network
+from explainers.progress import Progress
 from explainers.recorder import Recording
 from explainers.registry import register
 from explainers.result import ImageResult
 from explainers.targets import Targets
+from explainers.watch import Stepwise, Watch
 
 ABLATIONS_AT_ONCE = 32
 
@@ -23,7 +25,7 @@ Drops = Callable[[Tensor], Tensor]
 
 @register
 @dataclasses.dataclass(frozen=True)
-class AblationCam(LayerMethod):
+class AblationCam(LayerMethod, Stepwise):
     r"""Each feature map counts as much as the class score drops when it is set to zero.
 
     S = ReLU(sum_k w_k A_k) with w_k = (y - y_k) / y, y the logit of the class and y_k the same with A_k = 0. Of a
@@ -45,20 +47,24 @@ class AblationCam(LayerMethod):
     description: ClassVar[str] = (
         "Feature maps of a layer, weighted by how far the class score drops without each of them."
     )
+    partial: ClassVar[bool] = False
 
-    def explain(self, network: Network, images: Tensor, targets: Sequence[Targets]) -> list[ImageResult]:
+    def explain(
+        self, network: Network, images: Tensor, targets: Sequence[Targets], watch: Watch | None = None
+    ) -> list[ImageResult]:
         """Explain a batch.
 
         Args:
             network: the classifier.
             images: shape (batch, 3, height, width), in [0, 1].
             targets: one entry for each image.
+            watch: is told of every pass without some of the feature maps; there is no map before the last.
 
         Returns:
             For each image its logits and maps on the layer's grid, in [0, 1]; the raw maps are not negative.
 
         Raises:
-            UnknownLayerError, NotApplicableError, InvalidTargetError.
+            UnknownLayerError, NotApplicableError, InvalidTargetError, and whatever `watch` raises.
         """
         layer = self.target_layer(network)
         recording = network.record(images, layer)
@@ -68,7 +74,7 @@ class AblationCam(LayerMethod):
         if head is not None and head.layer == layer:
             drops = _closed_form(head.weight.to(activation), activation)
         else:
-            drops = _measured(network, images, layer, recording)
+            drops = _measured(network, images, layer, recording, watch)
 
         def raw_map(seed: Tensor) -> Tensor:
             score = (seed.to(logits) * logits).sum(dim=1, keepdim=True)
@@ -82,37 +88,34 @@ def _closed_form(weight: Tensor, activation: Tensor) -> Drops:
     return lambda seed: (seed @ weight) * pooled
 
 
-def _measured(network: Network, images: Tensor, layer: str, recording: Recording) -> Drops:
+def _measured(network: Network, images: Tensor, layer: str, recording: Recording, watch: Watch | None) -> Drops:
     activation = recording.activation
     logits = recording.logits.to(activation)
-    ablated = torch.stack(
-        [
-            _ablated_logits(network, image[None], layer, present, unchanged)
-            for image, present, unchanged in zip(images, activation.flatten(2).any(dim=2), logits, strict=True)
-        ]
-    )
+    present = [has_any.nonzero()[:, 0] for has_any in activation.flatten(2).any(dim=2)]
+    chunks = [torch.split(channels, ABLATIONS_AT_ONCE) for channels in present]
+    progress = Progress(sum(map(len, chunks)), watch)
+    ablated = logits[:, None].repeat(1, activation.shape[1], 1)
+    for of_image, image, some in zip(ablated, images, chunks, strict=True):
+        for channels in some:
+            of_image[channels] = _ablated_logits(network, image[None], layer, channels).to(logits)
+            progress.step()
     return lambda seed: torch.einsum("bkc,bc->bk", logits[:, None] - ablated, seed)
 
 
-def _ablated_logits(network: Network, image: Tensor, layer: str, present: Tensor, unchanged: Tensor) -> Tensor:
-    """The logits without each feature map.
+def _ablated_logits(network: Network, image: Tensor, layer: str, channels: Tensor) -> Tensor:
+    """The logits without each of some feature maps.
 
     Args:
         network: the classifier.
         image: shape (1, 3, height, width).
         layer: whose feature maps to set to zero.
-        present: shape (channels,), whether a feature map has anything but zeros.
-        unchanged: shape (classes,), the logits with every feature map.
+        channels: indices of the feature maps, shape (n,).
 
     Returns:
-        Shape (channels, classes).
+        Shape (n, classes).
     """
-    logits = unchanged.repeat(len(present), 1)
-    for channels in torch.split(present.nonzero()[:, 0], ABLATIONS_AT_ONCE):
-        trunks = 1 if network.head_broadcasts(layer) else len(channels)
-        changed = network.changed_logits(image.expand(trunks, -1, -1, -1), layer, _without(channels))
-        logits[channels] = changed.to(logits)
-    return logits
+    trunks = 1 if network.head_broadcasts(layer) else len(channels)
+    return network.changed_logits(image.expand(trunks, -1, -1, -1), layer, _without(channels))
 
 
 def _without(channels: Tensor) -> Callable[[Tensor], Tensor]:

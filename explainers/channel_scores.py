@@ -1,6 +1,6 @@
 """The class scores of an image seen through each feature map of a layer: what Score-CAM and SS-CAM share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -9,17 +9,16 @@ from explainers.class_maps import explain_recording
 from explainers.layer_method import weighted_sum
 from explainers.masking import Upsampling, masked_logits, min_max
 from explainers.network import Network
+from explainers.progress import Progress
 from explainers.result import ImageResult
 from explainers.targets import Targets
+from explainers.watch import Watch
 
 MASKS_AT_ONCE = 32
 
-Scores = Callable[[Tensor, Tensor], Tensor]
-"""An image (3, height, width) and its activation (channels, h, w) to scores of shape (channels, classes)."""
-
 
 def explain_channel_scores(
-    network: Network, layer: str, images: Tensor, targets: Sequence[Targets], scores: Scores
+    network: Network, layer: str, images: Tensor, targets: Sequence[Targets], noise: Tensor, watch: Watch | None
 ) -> list[ImageResult]:
     """Maps S = ReLU(sum_k w_k A_k), with w the softmax over the channels of their scores for the target.
 
@@ -28,13 +27,21 @@ def explain_channel_scores(
         layer: module path of the layer with the activation A.
         images: shape (batch, 3, height, width), in [0, 1].
         targets: one entry for each image.
-        scores: called once for each image.
+        noise: added to the masks, shape (samples, height, width), on the network's device.
+        watch: is told of every pass; there is no map before the last.
     """
     recording = network.record(images, layer)
     activation = recording.activation
     pixels = images.to(network.device)
     with torch.inference_mode():
-        table = torch.stack([scores(*pair) for pair in zip(pixels, activation, strict=True)]).to(activation)
+        distinct = [_distinct(of_image) for of_image in activation]
+        chunks = sum(len(torch.split(representatives, MASKS_AT_ONCE)) for representatives, _ in distinct)
+        progress = Progress(chunks * len(noise), watch)
+        scores = [
+            _channel_scores(network, image, of_image[representatives], noise, progress)[places]
+            for image, of_image, (representatives, places) in zip(pixels, activation, distinct, strict=True)
+        ]
+        table = torch.stack(scores).to(activation)
 
     def raw_map(seed: Tensor) -> Tensor:
         of_target = torch.einsum("bkc,bc->bk", table, seed.to(table))
@@ -43,7 +50,7 @@ def explain_channel_scores(
     return explain_recording(recording, targets, raw_map)
 
 
-def channel_scores(network: Network, image: Tensor, activation: Tensor, noise: Tensor) -> Tensor:
+def _channel_scores(network: Network, image: Tensor, activation: Tensor, noise: Tensor, progress: Progress) -> Tensor:
     """Mean over i of f(N(x * (n(up(A_k)) + noise_i))) for each channel k.
 
     Args:
@@ -51,19 +58,20 @@ def channel_scores(network: Network, image: Tensor, activation: Tensor, noise: T
         image: x, shape (3, height, width), in [0, 1].
         activation: A, shape (channels, h, w).
         noise: added to the masks, shape (samples, height, width).
+        progress: gets a step for each sample of every `MASKS_AT_ONCE` channels.
 
     Returns:
         Shape (channels, classes).
     """
     enlarge = Upsampling((activation.shape[1], activation.shape[2]), network.input_size, activation)
 
-    def score(channels: Tensor) -> Tensor:
-        masks = min_max(enlarge(activation[channels]))
-        seen = image.expand(len(masks), -1, -1, -1)
-        return torch.stack([masked_logits(network, seen, masks + sample) for sample in noise]).mean(dim=0)
+    def score(masks: Tensor, sample: Tensor) -> Tensor:
+        logits = masked_logits(network, image.expand(len(masks), -1, -1, -1), masks + sample)
+        progress.step()
+        return logits
 
-    representatives, places = _distinct(activation)
-    return torch.cat([score(some) for some in torch.split(representatives, MASKS_AT_ONCE)])[places]
+    masks = (min_max(enlarge(some)) for some in torch.split(activation, MASKS_AT_ONCE))
+    return torch.cat([torch.stack([score(some, sample) for sample in noise]).mean(dim=0) for some in masks])
 
 
 def _distinct(activation: Tensor) -> tuple[Tensor, Tensor]:

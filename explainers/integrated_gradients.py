@@ -12,14 +12,16 @@ from explainers.network import Network
 from explainers.parameters import parameter
 from explainers.pixel_gradient import PixelGradient
 from explainers.pixel_method import PixelGradientMethod
+from explainers.progress import Progress
 from explainers.registry import register
 from explainers.result import ImageResult
 from explainers.targets import Targets
+from explainers.watch import Stepwise, Watch
 
 
 @register
 @dataclasses.dataclass(frozen=True)
-class IntegratedGradients(PixelGradientMethod):
+class IntegratedGradients(PixelGradientMethod, Stepwise):
     r"""Each pixel's share in the difference between the class scores of the image and of a black one.
 
     S = sum over colour of x * mean_i(dy_c / dx at t_i x), t_i = (i + 1/2) / `steps`: the integral along the straight
@@ -36,30 +38,36 @@ class IntegratedGradients(PixelGradientMethod):
     reference: ClassVar[str] = "Sundararajan et al. 2017"
     description: ClassVar[str] = "Each pixel's share in the class score's rise from a black image to this one."
     requirement: ClassVar[str] = "any differentiable network"
+    partial: ClassVar[bool] = False
 
     steps: int = parameter(32, "Points on the line from black to the image.", minimum=1, maximum=1024)
 
-    def explain(self, network: Network, images: Tensor, targets: Sequence[Targets]) -> list[ImageResult]:
+    def explain(
+        self, network: Network, images: Tensor, targets: Sequence[Targets], watch: Watch | None = None
+    ) -> list[ImageResult]:
         """Explain a batch.
 
         Args:
             network: the classifier.
             images: shape (batch, 3, height, width), in [0, 1].
             targets: one entry for each image.
+            watch: is told of every point on the line; there is no map before the last.
 
         Returns:
             For each image its logits and maps of shape (height, width), in [0, 1]; raw maps have either sign.
 
         Raises:
-            NotApplicableError, InvalidTargetError.
+            NotApplicableError, InvalidTargetError, and whatever `watch` raises.
         """
         pixels = images.to(network.device)
 
         def raw_maps(seeds: Tensor) -> Tensor:
+            progress = Progress(self.steps, watch)
             mean = torch.zeros((), device=network.device)
             for step in range(self.steps):
                 gradient = PixelGradient(network, pixels * ((step + 0.5) / self.steps))
                 mean = mean + torch.stack([gradient(seed) for seed in seeds]) / self.steps
+                progress.step()
             return (mean * pixels).sum(dim=2)
 
         return explain_ranks(network.predict(images), targets, raw_maps)

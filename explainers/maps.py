@@ -49,6 +49,12 @@ def normalise(raw: Tensor) -> NormalisedMaps:
     return NormalisedMaps(maps, minimum.where(finite, nan), maximum.where(finite, nan), degenerate)
 
 
+def constant_along_last(values: Tensor) -> Tensor:
+    """Whether values of shape (..., n) are all the same but for float32 rounding: shape (...), bool; False for NaN."""
+    minimum, maximum = values.aminmax(dim=-1)
+    return maximum - minimum <= CONSTANT_TOLERANCE * torch.maximum(minimum.abs(), maximum.abs())
+
+
 def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Enlarge maps bilinearly, with the centres of cells where they belong (`align_corners=False`).
 

@@ -48,15 +48,15 @@ class Upsampling:
 
     def __init__(self, native: tuple[int, int], size: tuple[int, int], like: Tensor) -> None:
         """Prepare for maps of `native` (height, width), to be enlarged to `size`, with dtype and device of `like`."""
-        self._vertical = _bilinear(native[0], size[0]).to(like)
-        self._horizontal = _bilinear(native[1], size[1]).to(like)
+        self._vertical = bilinear_weights(native[0], size[0]).to(like)
+        self._horizontal = bilinear_weights(native[1], size[1]).to(like)
 
     def __call__(self, maps: Tensor) -> Tensor:
         """Maps of shape (n, h, w) to shape (n, height, width)."""
         return self._vertical @ maps @ self._horizontal.T
 
 
-def _bilinear(cells: int, pixels: int) -> Tensor:
+def bilinear_weights(cells: int, pixels: int) -> Tensor:
     """Weights, shape (pixels, cells): the centre of pixel i lies at (i + 1/2) cells / pixels - 1/2 on the grid."""
     position = (torch.arange(pixels, dtype=torch.float64) + 0.5) * cells / pixels - 0.5
     position = position.clamp(0, cells - 1)  # beyond the outermost centres their values go on

@@ -1,6 +1,7 @@
 """Occlusion."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
@@ -12,9 +13,11 @@ from explainers.errors import InvalidParameterError
 from explainers.network import Network
 from explainers.parameters import parameter
 from explainers.pixel_method import PixelMethod
+from explainers.progress import Progress
 from explainers.registry import register
 from explainers.result import ImageResult
 from explainers.targets import Targets
+from explainers.watch import Stepwise, Watch
 
 WINDOWS_AT_ONCE = 32
 MOST_WINDOWS = 4096  # a request must end some day
@@ -22,7 +25,7 @@ MOST_WINDOWS = 4096  # a request must end some day
 
 @register
 @dataclasses.dataclass(frozen=True)
-class Occlusion(PixelMethod):
+class Occlusion(PixelMethod, Stepwise):
     r"""How far the probability of the class drops when a grey square covers a place.
 
     S_ij is the mean of p_c(x) - p_c(x_w) over the squares w that cover pixel ij; x_w is the image with the grey square.
@@ -39,6 +42,7 @@ class Occlusion(PixelMethod):
     reference: ClassVar[str] = "Zeiler and Fergus 2014"
     description: ClassVar[str] = "How far the class's probability drops when a grey square covers a place."
     requirement: ClassVar[str] = "any network"
+    partial: ClassVar[bool] = False
 
     window: int | None = parameter(
         None, "Side of the square in pixels of the input; without it, a seventh of the input's shorter side.", minimum=1
@@ -57,26 +61,30 @@ class Occlusion(PixelMethod):
         window, stride = self._geometry(network)
         return dataclasses.replace(self, window=window, stride=stride)
 
-    def explain(self, network: Network, images: Tensor, targets: Sequence[Targets]) -> list[ImageResult]:
+    def explain(
+        self, network: Network, images: Tensor, targets: Sequence[Targets], watch: Watch | None = None
+    ) -> list[ImageResult]:
         """Explain a batch.
 
         Args:
             network: the classifier.
             images: shape (batch, 3, height, width), in [0, 1].
             targets: one entry for each image.
+            watch: is told of every pass over some of the squares; there is no map before the last.
 
         Returns:
             For each image its logits and maps of shape (height, width), in [0, 1]; raw maps have either sign.
 
         Raises:
-            InvalidParameterError, InvalidTargetError.
+            InvalidParameterError, InvalidTargetError, and whatever `watch` raises.
         """
         geometry = self._geometry(network)
         pixels = images.to(network.device)
         rows, columns = (_spans(side, *geometry).to(pixels) for side in network.input_size)
         logits = network.predict(images)
+        progress = Progress(len(pixels) * math.ceil(len(rows) * len(columns) / WINDOWS_AT_ONCE), watch)
         with torch.inference_mode():
-            occluded = torch.stack([self._probabilities(network, image, rows, columns) for image in pixels])
+            occluded = torch.stack([self._probabilities(network, image, rows, columns, progress) for image in pixels])
         drops = logits.softmax(dim=1)[:, None, None] - occluded
         covered = rows.sum(dim=0)[:, None] * columns.sum(dim=0)
 
@@ -98,13 +106,16 @@ class Occlusion(PixelMethod):
             raise InvalidParameterError("stride", f"stride must make at most {MOST_WINDOWS} squares")
         return window, stride
 
-    def _probabilities(self, network: Network, image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    def _probabilities(
+        self, network: Network, image: Tensor, rows: Tensor, columns: Tensor, progress: Progress
+    ) -> Tensor:
         """Of every class, with a square at each place: shape (len(rows), len(columns), classes)."""
         places = torch.cartesian_prod(torch.arange(len(rows)), torch.arange(len(columns)))
         logits = []
         for some in torch.split(places, WINDOWS_AT_ONCE):
             squares = (rows[some[:, 0], :, None] * columns[some[:, 1], None, :])[:, None].bool()
             logits.append(network.predict(image.masked_fill(squares, self.grey)))
+            progress.step()
         return torch.cat(logits).softmax(dim=1).view(len(rows), len(columns), -1)
 
 

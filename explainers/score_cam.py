@@ -7,17 +7,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from explainers.channel_scores import channel_scores, explain_channel_scores
+from explainers.channel_scores import explain_channel_scores
 from explainers.layer_method import LayerMethod
 from explainers.network import Network
 from explainers.registry import register
 from explainers.result import ImageResult
 from explainers.targets import Targets
+from explainers.watch import Stepwise, Watch
 
 
 @register
 @dataclasses.dataclass(frozen=True)
-class ScoreCam(LayerMethod):
+class ScoreCam(LayerMethod, Stepwise):
     r"""Each feature map counts as much as the class score is high when the network sees only what the map shows.
 
     S = ReLU(sum_k w_k A_k) with w = softmax_k(f(N(x * n(up(A_k))))_c - f(N(x_b))_c). Feature map A_k is enlarged to the
@@ -36,24 +37,24 @@ class ScoreCam(LayerMethod):
     description: ClassVar[str] = (
         "Feature maps of a layer, weighted by the class score of the image seen through each of them."
     )
+    partial: ClassVar[bool] = False
 
-    def explain(self, network: Network, images: Tensor, targets: Sequence[Targets]) -> list[ImageResult]:
+    def explain(
+        self, network: Network, images: Tensor, targets: Sequence[Targets], watch: Watch | None = None
+    ) -> list[ImageResult]:
         """Explain a batch.
 
         Args:
             network: the classifier.
             images: shape (batch, 3, height, width), in [0, 1].
             targets: one entry for each image.
+            watch: is told of every pass over some of the masks; there is no map before the last.
 
         Returns:
             For each image its logits and maps on the layer's grid, in [0, 1]; the raw maps are not negative.
 
         Raises:
-            UnknownLayerError, NotApplicableError, InvalidTargetError.
+            UnknownLayerError, NotApplicableError, InvalidTargetError, and whatever `watch` raises.
         """
-
-        def scores(image: Tensor, activation: Tensor) -> Tensor:
-            unchanged = torch.zeros(1, *network.input_size, device=network.device)
-            return channel_scores(network, image, activation, unchanged)
-
-        return explain_channel_scores(network, self.target_layer(network), images, targets, scores)
+        no_noise = torch.zeros(1, *network.input_size, device=network.device)
+        return explain_channel_scores(network, self.target_layer(network), images, targets, no_noise, watch)

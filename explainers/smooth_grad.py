@@ -13,14 +13,16 @@ from explainers.noise import noisy_versions
 from explainers.parameters import parameter
 from explainers.pixel_gradient import PixelGradient, largest_over_colours
 from explainers.pixel_method import PixelGradientMethod
+from explainers.progress import Progress
 from explainers.registry import register
 from explainers.result import ImageResult
 from explainers.targets import Targets
+from explainers.watch import Stepwise, Watch
 
 
 @register
 @dataclasses.dataclass(frozen=True)
-class SmoothGrad(PixelGradientMethod):
+class SmoothGrad(PixelGradientMethod, Stepwise):
     r"""The gradient, averaged over noisy versions of the image, so that its rapid changes cancel.
 
     S = max over colour of abs(mean_i dy_c / dx at x + e_i), with y_c the logit and x the pixels in [0, 1]. The standard
@@ -43,25 +45,32 @@ class SmoothGrad(PixelGradientMethod):
     )
     seed: int = parameter(0, "Seed of the noise.", minimum=0, maximum=2**32 - 1)
 
-    def explain(self, network: Network, images: Tensor, targets: Sequence[Targets]) -> list[ImageResult]:
+    def explain(
+        self, network: Network, images: Tensor, targets: Sequence[Targets], watch: Watch | None = None
+    ) -> list[ImageResult]:
         """Explain a batch.
 
         Args:
             network: the classifier.
             images: shape (batch, 3, height, width), in [0, 1].
             targets: one entry for each image.
+            watch: is told of every noisy version; stopped early, the mean is over those that there are.
 
         Returns:
             For each image its logits and maps of shape (height, width), in [0, 1]; the raw maps are not negative.
 
         Raises:
-            NotApplicableError, InvalidTargetError.
+            NotApplicableError, InvalidTargetError, and whatever `watch` raises.
         """
+
         def raw_maps(seeds: Tensor) -> Tensor:
-            mean = torch.zeros((), device=network.device)
+            progress = Progress(self.samples, watch)
+            total = torch.zeros((), device=network.device)
             for version in noisy_versions(images, self.samples, self.noise, self.seed):
                 gradient = PixelGradient(network, version)
-                mean = mean + torch.stack([gradient(seed) for seed in seeds]) / self.samples
-            return largest_over_colours(mean)
+                total = total + torch.stack([gradient(seed) for seed in seeds])
+                if progress.step():
+                    break
+            return largest_over_colours(total / progress.done)
 
         return explain_ranks(network.predict(images), targets, raw_maps)

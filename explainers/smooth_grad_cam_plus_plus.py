@@ -12,14 +12,16 @@ from explainers.layer_method import LayerMethod, weighted_sum
 from explainers.network import Network
 from explainers.noise import noisy_versions
 from explainers.parameters import parameter
+from explainers.progress import Progress
 from explainers.registry import register
 from explainers.result import ImageResult
 from explainers.targets import Targets
+from explainers.watch import Stepwise, Watch
 
 
 @register
 @dataclasses.dataclass(frozen=True)
-class SmoothGradCamPlusPlus(LayerMethod):
+class SmoothGradCamPlusPlus(LayerMethod, Stepwise):
     r"""Grad-CAM++ with weights that hold for the surroundings of the image, not only for the image itself.
 
     S = ReLU(sum_k w_k A_k) with w_k = sum_ij alpha_ij ReLU(E[g_ij]), g = dy_c / dA_k and
@@ -43,38 +45,45 @@ class SmoothGradCamPlusPlus(LayerMethod):
     )
     seed: int = parameter(0, "Seed of the noise.", minimum=0, maximum=2**32 - 1)
 
-    def explain(self, network: Network, images: Tensor, targets: Sequence[Targets]) -> list[ImageResult]:
+    def explain(
+        self, network: Network, images: Tensor, targets: Sequence[Targets], watch: Watch | None = None
+    ) -> list[ImageResult]:
         """Explain a batch.
 
         Args:
             network: the classifier.
             images: shape (batch, 3, height, width), in [0, 1].
             targets: one entry for each image.
+            watch: is told of every noisy version; stopped early, the means are over those that there are.
 
         Returns:
             For each image its logits and maps on the layer's grid, in [0, 1]; the raw maps are not negative.
 
         Raises:
-            UnknownLayerError, NotApplicableError, InvalidTargetError.
+            UnknownLayerError, NotApplicableError, InvalidTargetError, and whatever `watch` raises.
         """
         layer = self.target_layer(network)
         recording = network.record(images, layer)
 
         def raw_maps(seeds: Tensor) -> Tensor:
-            weights = self._weights(network, images, layer, seeds).to(recording.activation)
+            progress = Progress(self.samples, watch)
+            weights = self._weights(network, images, layer, seeds, progress).to(recording.activation)
             return torch.stack([weighted_sum(of_rank, recording.activation) for of_rank in weights])
 
         return explain_ranks(recording.logits, targets, raw_maps)
 
-    def _weights(self, network: Network, images: Tensor, layer: str, seeds: Tensor) -> Tensor:
+    def _weights(self, network: Network, images: Tensor, layer: str, seeds: Tensor, progress: Progress) -> Tensor:
         """Shape (ranks, batch, channels). In float64: the third power of a small gradient is no float32."""
         total, first, second, third = (torch.zeros((), dtype=torch.float64, device=network.device) for _ in range(4))
         for version in noisy_versions(images, self.samples, self.noise, self.seed):
             recording = network.record(version, layer)
-            total = total + recording.activation.double().sum(dim=(2, 3), keepdim=True) / self.samples
+            total = total + recording.activation.double().sum(dim=(2, 3), keepdim=True)
             gradient = torch.stack([recording.gradient(seed) for seed in seeds]).double()
-            first = first + gradient / self.samples
-            second = second + gradient**2 / self.samples
-            third = third + gradient**3 / self.samples
+            first = first + gradient
+            second = second + gradient**2
+            third = third + gradient**3
+            if progress.step():
+                break
+        total, first, second, third = (summed / progress.done for summed in (total, first, second, third))
         shares = second / (2 * second + total * third)
         return (shares.where(second != 0, second) * first.relu()).sum(dim=(3, 4))

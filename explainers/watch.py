@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
@@ -15,8 +15,9 @@ class Watch(Protocol):
     """Is told of every step of a method that works in steps.
 
     There are two ways to end a method before its last step. A true answer asks it to stop here and to answer with the
-    best it has found so far: for a deadline. An exception gives it up: it passes through `explain` as it is, and leaves
-    nothing behind: for a client that went away.
+    best it has found so far, where the method can (`Stepwise.partial`); the others go on, as after a false one. An
+    exception gives any method up: it passes through `explain` as it is, and leaves nothing behind: for a deadline, or
+    for a client that went away.
     """
 
     def step(self, done: int, total: int, objective: float) -> bool | None:
@@ -24,9 +25,9 @@ class Watch(Protocol):
 
         Args:
             done: steps that are done, from 1.
-            total: steps that there will be if nobody stops it.
-            objective: what the method maximises: the best value so far of each image and target, and their mean.
-                Not-a-number while there is none.
+            total: steps that there will be if nobody stops it; the same in every call.
+            objective: of a method that maximises something, the best value so far of each image and target, and their
+                mean. Not-a-number while there is none, and from the methods that maximise nothing.
 
         Returns:
             True to stop; nothing, or False, to go on.
@@ -35,7 +36,17 @@ class Watch(Protocol):
 
 
 class Stepwise(abc.ABC):
-    """A method that works in steps and can be watched: `if isinstance(method, Stepwise)`, hand it a watch."""
+    """A method that works in steps and can be watched: `if isinstance(method, Stepwise)`, hand it a watch.
+
+    A step is as many forward passes as go through the network at once, for whatever images: what happens between two
+    looks at a deadline. Where the answer takes no such passes (Ablation-CAM in closed form) the watch hears nothing.
+
+    Attributes:
+        partial: what there is after some of the steps is an answer by itself, such as a mean over fewer samples, and a
+            watch may stop the method there. Otherwise it isn't: a half-scanned image is no map.
+    """
+
+    partial: ClassVar[bool] = True
 
     @abc.abstractmethod
     def explain(

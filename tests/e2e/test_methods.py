@@ -19,6 +19,9 @@ QUICK = {
     "smooth_grad_cam_plus_plus": ["samples=4"],
     "integrated_gradients": ["steps=8"],
     "occlusion": ["window=24", "stride=24"],
+    "rise": ["samples=64"],
+    "lime": ["samples=64", "segments=8"],
+    "kernel_shap": ["samples=64", "segments=8"],
 }
 
 

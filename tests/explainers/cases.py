@@ -1,14 +1,14 @@
 """One row for each method: on which networks it is tried, and what it must agree with."""
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 
 import pytest
 from torch import Tensor, nn
 
-from explainers import METHODS, Network
+from explainers import METHODS, Method, Network
 from tests.explainers import (
     references,
     references_attention,
@@ -18,6 +18,7 @@ from tests.explainers import (
     references_guided,
     references_lrp,
     references_opti_cam,
+    references_perturbation,
 )
 from tests.explainers.networks import (
     MEAN,
@@ -96,6 +97,7 @@ class Case:
         says_nothing: the map depends neither on the image nor on the network.
         refusing: makes a network that the method works on, and that raises for pixels larger than any can be.
         in_double: compare with the reference in float64: the method takes many steps, which enlarge rounding errors.
+        parameters: what to make the method with: fewer samples than by default, where those would take long.
     """
 
     subjects: tuple[str, ...]
@@ -105,6 +107,7 @@ class Case:
     says_nothing: bool = False
     refusing: Callable[[], nn.Module] = Refusing
     in_double: bool = False
+    parameters: Mapping[str, object] = field(default_factory=dict)
 
 
 def _grad_cam(subject: str, image: Tensor, target: int) -> references.Map:
@@ -169,6 +172,19 @@ CASES = {
     "occlusion": Case(tuple(SUBJECTS), _of_layer(references_gradient.occlusion), None),
     "guided_backprop": Case(RECTIFIED, _of_layer(references_guided.guided_backprop), ViT),
     "guided_grad_cam": Case(RECTIFIED, _of_layer(references_guided.guided_grad_cam), ViT, input_sized=True),
+    "rise": Case(tuple(SUBJECTS), _of_layer(references_perturbation.rise), None, parameters={"samples": 64}),
+    "lime": Case(
+        tuple(SUBJECTS),
+        _of_layer(references_perturbation.lime),
+        None,
+        parameters={"samples": 64, "segments": 12, "baseline": "superpixel_mean"},
+    ),
+    "kernel_shap": Case(
+        tuple(SUBJECTS),
+        _of_layer(references_perturbation.kernel_shap),
+        None,
+        parameters={"samples": 64, "segments": 12, "baseline": "superpixel_mean"},
+    ),
     "opti_cam": Case(tuple(SUBJECTS), _opti_cam, perceptron, in_double=True),
     "lrp": Case(("residual", "vgg", "fully_convolutional"), _lrp, ViT),
     "fake_cam": Case(tuple(SUBJECTS), _of_layer(references_cam.fake_cam), None, says_nothing=True),
@@ -177,6 +193,13 @@ CASES = {
     "attention_rollout": _of_attention(references_attention.attention_rollout),
     "attention_flow": _of_attention(references_flow.attention_flow),
 }
+
+
+
+def make(name: str) -> Method:
+    """The method as it is tested: with its default parameters, but for those of its row."""
+    return METHODS[name](**CASES[name].parameters)
+
 
 each_method = pytest.mark.parametrize("name", sorted(METHODS))
 each_pair = pytest.mark.parametrize(

@@ -424,10 +424,18 @@ def test_before_initialize() -> None:
         TorchServeHandler().handle([], None)
 
 
-def test_a_long_method_ends_at_the_deadline(handler: TorchServeHandler) -> None:
+@pytest.mark.parametrize(
+    "method",
+    [
+        method_pb2.Method(opti_cam=method_pb2.OptiCam(steps=1000)),
+        method_pb2.Method(rise=method_pb2.Rise(samples=20000)),
+        method_pb2.Method(kernel_shap=method_pb2.KernelShap(samples=20000)),
+    ],
+    ids=lambda method: method.WhichOneof("method"),
+)
+def test_a_long_method_ends_at_the_deadline(handler: TorchServeHandler, method: method_pb2.Method) -> None:
     """Nobody waits for the other steps, so they are not computed, and the next request is answered."""
-    opti_cam = method_pb2.Method(opti_cam=method_pb2.OptiCam(steps=1000))
-    request = work(method=opti_cam)
+    request = work(method=method)
     request.deadline.FromNanoseconds(int((time.time() + 0.3) * 1e9))
     started = time.perf_counter()
     (late,) = ask(handler, request)

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Method(_message.Message):
-    __slots__ = ("grad_cam", "cam", "grad_cam_plus_plus", "smooth_grad_cam_plus_plus", "xgrad_cam", "layer_cam", "score_cam", "ss_cam", "ablation_cam", "opti_cam", "gradient", "smooth_grad", "integrated_gradients", "occlusion", "guided_backprop", "guided_grad_cam", "lrp", "tibav", "raw_attention", "attention_rollout", "attention_flow", "fake_cam")
+    __slots__ = ("grad_cam", "cam", "grad_cam_plus_plus", "smooth_grad_cam_plus_plus", "xgrad_cam", "layer_cam", "score_cam", "ss_cam", "ablation_cam", "opti_cam", "gradient", "smooth_grad", "integrated_gradients", "occlusion", "guided_backprop", "guided_grad_cam", "lrp", "rise", "lime", "kernel_shap", "tibav", "raw_attention", "attention_rollout", "attention_flow", "fake_cam")
     GRAD_CAM_FIELD_NUMBER: _ClassVar[int]
     CAM_FIELD_NUMBER: _ClassVar[int]
     GRAD_CAM_PLUS_PLUS_FIELD_NUMBER: _ClassVar[int]
@@ -26,6 +26,9 @@ class Method(_message.Message):
     GUIDED_BACKPROP_FIELD_NUMBER: _ClassVar[int]
     GUIDED_GRAD_CAM_FIELD_NUMBER: _ClassVar[int]
     LRP_FIELD_NUMBER: _ClassVar[int]
+    RISE_FIELD_NUMBER: _ClassVar[int]
+    LIME_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_SHAP_FIELD_NUMBER: _ClassVar[int]
     TIBAV_FIELD_NUMBER: _ClassVar[int]
     RAW_ATTENTION_FIELD_NUMBER: _ClassVar[int]
     ATTENTION_ROLLOUT_FIELD_NUMBER: _ClassVar[int]
@@ -48,12 +51,15 @@ class Method(_message.Message):
     guided_backprop: GuidedBackprop
     guided_grad_cam: GuidedGradCam
     lrp: Lrp
+    rise: Rise
+    lime: Lime
+    kernel_shap: KernelShap
     tibav: Tibav
     raw_attention: RawAttention
     attention_rollout: AttentionRollout
     attention_flow: AttentionFlow
     fake_cam: FakeCam
-    def __init__(self, grad_cam: _Optional[_Union[GradCam, _Mapping]] = ..., cam: _Optional[_Union[Cam, _Mapping]] = ..., grad_cam_plus_plus: _Optional[_Union[GradCamPlusPlus, _Mapping]] = ..., smooth_grad_cam_plus_plus: _Optional[_Union[SmoothGradCamPlusPlus, _Mapping]] = ..., xgrad_cam: _Optional[_Union[XGradCam, _Mapping]] = ..., layer_cam: _Optional[_Union[LayerCam, _Mapping]] = ..., score_cam: _Optional[_Union[ScoreCam, _Mapping]] = ..., ss_cam: _Optional[_Union[SsCam, _Mapping]] = ..., ablation_cam: _Optional[_Union[AblationCam, _Mapping]] = ..., opti_cam: _Optional[_Union[OptiCam, _Mapping]] = ..., gradient: _Optional[_Union[Gradient, _Mapping]] = ..., smooth_grad: _Optional[_Union[SmoothGrad, _Mapping]] = ..., integrated_gradients: _Optional[_Union[IntegratedGradients, _Mapping]] = ..., occlusion: _Optional[_Union[Occlusion, _Mapping]] = ..., guided_backprop: _Optional[_Union[GuidedBackprop, _Mapping]] = ..., guided_grad_cam: _Optional[_Union[GuidedGradCam, _Mapping]] = ..., lrp: _Optional[_Union[Lrp, _Mapping]] = ..., tibav: _Optional[_Union[Tibav, _Mapping]] = ..., raw_attention: _Optional[_Union[RawAttention, _Mapping]] = ..., attention_rollout: _Optional[_Union[AttentionRollout, _Mapping]] = ..., attention_flow: _Optional[_Union[AttentionFlow, _Mapping]] = ..., fake_cam: _Optional[_Union[FakeCam, _Mapping]] = ...) -> None: ...
+    def __init__(self, grad_cam: _Optional[_Union[GradCam, _Mapping]] = ..., cam: _Optional[_Union[Cam, _Mapping]] = ..., grad_cam_plus_plus: _Optional[_Union[GradCamPlusPlus, _Mapping]] = ..., smooth_grad_cam_plus_plus: _Optional[_Union[SmoothGradCamPlusPlus, _Mapping]] = ..., xgrad_cam: _Optional[_Union[XGradCam, _Mapping]] = ..., layer_cam: _Optional[_Union[LayerCam, _Mapping]] = ..., score_cam: _Optional[_Union[ScoreCam, _Mapping]] = ..., ss_cam: _Optional[_Union[SsCam, _Mapping]] = ..., ablation_cam: _Optional[_Union[AblationCam, _Mapping]] = ..., opti_cam: _Optional[_Union[OptiCam, _Mapping]] = ..., gradient: _Optional[_Union[Gradient, _Mapping]] = ..., smooth_grad: _Optional[_Union[SmoothGrad, _Mapping]] = ..., integrated_gradients: _Optional[_Union[IntegratedGradients, _Mapping]] = ..., occlusion: _Optional[_Union[Occlusion, _Mapping]] = ..., guided_backprop: _Optional[_Union[GuidedBackprop, _Mapping]] = ..., guided_grad_cam: _Optional[_Union[GuidedGradCam, _Mapping]] = ..., lrp: _Optional[_Union[Lrp, _Mapping]] = ..., rise: _Optional[_Union[Rise, _Mapping]] = ..., lime: _Optional[_Union[Lime, _Mapping]] = ..., kernel_shap: _Optional[_Union[KernelShap, _Mapping]] = ..., tibav: _Optional[_Union[Tibav, _Mapping]] = ..., raw_attention: _Optional[_Union[RawAttention, _Mapping]] = ..., attention_rollout: _Optional[_Union[AttentionRollout, _Mapping]] = ..., attention_flow: _Optional[_Union[AttentionFlow, _Mapping]] = ..., fake_cam: _Optional[_Union[FakeCam, _Mapping]] = ...) -> None: ...
 
 class GradCam(_message.Message):
     __slots__ = ("layer",)
@@ -168,6 +174,46 @@ class Lrp(_message.Message):
     rule: str
     epsilon: float
     def __init__(self, rule: _Optional[str] = ..., epsilon: _Optional[float] = ...) -> None: ...
+
+class Rise(_message.Message):
+    __slots__ = ("samples", "cells", "keep", "seed")
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    CELLS_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    samples: int
+    cells: int
+    keep: float
+    seed: int
+    def __init__(self, samples: _Optional[int] = ..., cells: _Optional[int] = ..., keep: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
+
+class Lime(_message.Message):
+    __slots__ = ("samples", "segments", "baseline", "seed", "kernel_width", "alpha")
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    BASELINE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    samples: int
+    segments: int
+    baseline: str
+    seed: int
+    kernel_width: float
+    alpha: float
+    def __init__(self, samples: _Optional[int] = ..., segments: _Optional[int] = ..., baseline: _Optional[str] = ..., seed: _Optional[int] = ..., kernel_width: _Optional[float] = ..., alpha: _Optional[float] = ...) -> None: ...
+
+class KernelShap(_message.Message):
+    __slots__ = ("samples", "segments", "baseline", "seed")
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    BASELINE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    samples: int
+    segments: int
+    baseline: str
+    seed: int
+    def __init__(self, samples: _Optional[int] = ..., segments: _Optional[int] = ..., baseline: _Optional[str] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class FakeCam(_message.Message):
     __slots__ = ()
