@@ -4,13 +4,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from explainers.class_maps import explain_ranks
 from explainers.network import Network
 from explainers.parameters import parameter
-from explainers.pixel_gradient import PixelGradient
+from explainers.pixel_gradient import gradient_sum
 from explainers.pixel_method import PixelGradientMethod
 from explainers.progress import Progress
 from explainers.registry import register
@@ -62,12 +61,8 @@ class IntegratedGradients(PixelGradientMethod, Stepwise):
         pixels = images.to(network.device)
 
         def raw_maps(seeds: Tensor) -> Tensor:
-            progress = Progress(self.steps, watch)
-            mean = torch.zeros((), device=network.device)
-            for step in range(self.steps):
-                gradient = PixelGradient(network, pixels * ((step + 0.5) / self.steps))
-                mean = mean + torch.stack([gradient(seed) for seed in seeds]) / self.steps
-                progress.step()
-            return (mean * pixels).sum(dim=2)
+            line = (pixels * ((step + 0.5) / self.steps) for step in range(self.steps))
+            total = gradient_sum(network, line, seeds, Progress(self.steps, watch, stops=False))
+            return (total / self.steps * pixels).sum(dim=2)
 
         return explain_ranks(network.predict(images), targets, raw_maps)

@@ -4,14 +4,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from explainers.class_maps import explain_ranks
 from explainers.network import Network
 from explainers.noise import noisy_versions
 from explainers.parameters import parameter
-from explainers.pixel_gradient import PixelGradient, largest_over_colours
+from explainers.pixel_gradient import gradient_sum, largest_over_colours
 from explainers.pixel_method import PixelGradientMethod
 from explainers.progress import Progress
 from explainers.registry import register
@@ -65,12 +64,8 @@ class SmoothGrad(PixelGradientMethod, Stepwise):
 
         def raw_maps(seeds: Tensor) -> Tensor:
             progress = Progress(self.samples, watch)
-            total = torch.zeros((), device=network.device)
-            for version in noisy_versions(images, self.samples, self.noise, self.seed):
-                gradient = PixelGradient(network, version)
-                total = total + torch.stack([gradient(seed) for seed in seeds])
-                if progress.step():
-                    break
+            versions = noisy_versions(images.to(network.device), self.samples, self.noise, self.seed)
+            total = gradient_sum(network, versions, seeds, progress)
             return largest_over_colours(total / progress.done)
 
         return explain_ranks(network.predict(images), targets, raw_maps)
