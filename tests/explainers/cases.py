@@ -2,14 +2,21 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 import pytest
 from torch import Tensor, nn
 
-from explainers import METHODS, Network
-from tests.explainers import references, references_attention, references_cam, references_gradient, references_opti_cam
+from explainers import METHODS, Method, Network
+from tests.explainers import (
+    references,
+    references_attention,
+    references_cam,
+    references_extremal,
+    references_gradient,
+    references_opti_cam,
+)
 from tests.explainers.networks import (
     MEAN,
     STD,
@@ -85,6 +92,7 @@ class Case:
         says_nothing: the map depends neither on the image nor on the network.
         refusing: makes a network that the method works on, and that raises for pixels larger than any can be.
         in_double: compare with the reference in float64: the method takes many steps, which enlarge rounding errors.
+        quick: parameters of the instance under test, where the default ones take too long.
     """
 
     subjects: tuple[str, ...]
@@ -93,6 +101,7 @@ class Case:
     says_nothing: bool = False
     refusing: Callable[[], nn.Module] = Refusing
     in_double: bool = False
+    quick: dict[str, object] = field(default_factory=dict)
 
 
 def _grad_cam(subject: str, image: Tensor, target: int) -> references.Map:
@@ -135,13 +144,16 @@ def _opti_cam(subject: str, image: Tensor, target: int) -> references.Map:
     return references_opti_cam.opti_cam(model, image, MEAN, STD, entry.layer, target, entry.to_grid).raw
 
 
+def _extremal_perturbation(subject: str, image: Tensor, target: int) -> references.Map:
+    quick = CASES["extremal_perturbation"].quick
+    return references_extremal.extremal_perturbation(model_of(subject), image, MEAN, STD, target, **quick).mask
+
+
 CASES = {
     "grad_cam": Case(tuple(SUBJECTS), _grad_cam, perceptron),
     "cam": Case(("residual",), _cam, vgg),
     "grad_cam_plus_plus": Case(tuple(SUBJECTS), _of_layer(references_cam.grad_cam_plus_plus), perceptron),
-    "smooth_grad_cam_plus_plus": Case(
-        tuple(SUBJECTS), _of_layer(references_cam.smooth_grad_cam_plus_plus), perceptron
-    ),
+    "smooth_grad_cam_plus_plus": Case(tuple(SUBJECTS), _of_layer(references_cam.smooth_grad_cam_plus_plus), perceptron),
     "xgrad_cam": Case(tuple(SUBJECTS), _of_layer(references_cam.xgrad_cam), perceptron),
     "layer_cam": Case(tuple(SUBJECTS), _of_layer(references_cam.layer_cam), perceptron),
     "score_cam": Case(tuple(SUBJECTS), _of_layer(references_cam.score_cam), perceptron),
@@ -154,11 +166,20 @@ CASES = {
     ),
     "occlusion": Case(tuple(SUBJECTS), _of_layer(references_gradient.occlusion), None),
     "opti_cam": Case(tuple(SUBJECTS), _opti_cam, perceptron, in_double=True),
+    "extremal_perturbation": Case(
+        tuple(SUBJECTS), _extremal_perturbation, Undifferentiable, in_double=True, quick={"steps": 4}
+    ),
     "fake_cam": Case(tuple(SUBJECTS), _of_layer(references_cam.fake_cam), None, says_nothing=True),
     "tibav": _of_attention(references_attention.tibav),
     "raw_attention": _of_attention(references_attention.raw_attention),
     "attention_rollout": _of_attention(references_attention.attention_rollout),
 }
+
+
+def under_test(name: str) -> Method:
+    """An instance of the method with its default parameters, or with quick ones."""
+    return METHODS[name](**CASES[name].quick)  # type: ignore[call-arg]
+
 
 each_method = pytest.mark.parametrize("name", sorted(METHODS))
 each_pair = pytest.mark.parametrize(

@@ -23,7 +23,16 @@ from explainers import (
     validate,
 )
 from tests.explainers import references
-from tests.explainers.cases import CASES, SUBJECTS, double_network_of, each_method, each_pair, model_of, network_of
+from tests.explainers.cases import (
+    CASES,
+    SUBJECTS,
+    double_network_of,
+    each_method,
+    each_pair,
+    model_of,
+    network_of,
+    under_test,
+)
 from tests.explainers.networks import network, pictures, prepare
 
 
@@ -58,7 +67,7 @@ def test_shape_range_and_order(name: str, subject: str) -> None:
     net = network_of(subject)
     layer = METHODS[name]().target_layer(net)
     size = (net.layer(layer).height, net.layer(layer).width) if layer else net.input_size
-    results = METHODS[name]().explain(net, pictures(), [TopK(2), Classes((3, 0, 3)), Classes(())])
+    results = under_test(name).explain(net, pictures(), [TopK(2), Classes((3, 0, 3)), Classes(())])
     assert [len(result.explanations) for result in results] == [2, 3, 0]
     assert [item.target for item in results[1].explanations] == [3, 0, 3]
     best = results[0].logits.argsort(descending=True)[:2].tolist()
@@ -76,7 +85,7 @@ def test_shape_range_and_order(name: str, subject: str) -> None:
 def test_logits(name: str, subject: str) -> None:
     """The logits are those of the model on the normalised image."""
     image = pictures(1)
-    result = METHODS[name]().explain(network_of(subject), image, [TopK()])[0]
+    result = under_test(name).explain(network_of(subject), image, [TopK()])[0]
     reference = copy.deepcopy(model_of(subject)).double()
     expected = reference(references.normalised(image[0], (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)))[0]
     torch.testing.assert_close(result.logits.double(), expected.detach(), rtol=1e-4, atol=1e-5)
@@ -87,7 +96,7 @@ def test_agrees_with_the_definition(name: str, subject: str) -> None:
     """Maps and raw ranges are those of the slow reference, for every class."""
     net = double_network_of(subject) if CASES[name].in_double else network_of(subject)
     images = pictures()
-    results = METHODS[name]().explain(net, images, [Classes(tuple(range(5)))] * len(images))
+    results = under_test(name).explain(net, images, [Classes(tuple(range(5)))] * len(images))
     for image, result in zip(images, results, strict=True):
         for item in result.explanations:
             raw = CASES[name].reference(subject, image, item.target)
@@ -103,9 +112,9 @@ def test_batch_equals_single(name: str, subject: str) -> None:
     images = pictures(4)
     images[2] = torch.nan
     targets = [TopK(1), TopK(3), TopK(2), Classes((4,))]
-    together = METHODS[name]().explain(net, images, targets)
+    together = under_test(name).explain(net, images, targets)
     for index in (0, 1, 3):
-        alone = METHODS[name]().explain(net, images[index : index + 1], [targets[index]])[0]
+        alone = under_test(name).explain(net, images[index : index + 1], [targets[index]])[0]
         assert_close(together[index], alone)
 
 
@@ -121,9 +130,9 @@ def test_flat_and_broken_maps_are_safe(name: str, subject: str) -> None:
     layer = SUBJECTS[subject].layer
     results = []
     if name != "cam":  # CAM refuses a classifier of zeros: it can't tell that it follows a pooling
-        results += METHODS[name]().explain(network(flat, target_layer=layer), pictures(1), [Classes((0, 1))])
+        results += under_test(name).explain(network(flat, target_layer=layer), pictures(1), [Classes((0, 1))])
     broken = torch.full((1, 3, 32, 32), torch.nan)
-    results += METHODS[name]().explain(network_of(subject), broken, [Classes((0, 1))])
+    results += under_test(name).explain(network_of(subject), broken, [Classes((0, 1))])
     for item in (item for result in results for item in result.explanations):
         assert item.degenerate
         assert not item.map.any()
@@ -132,7 +141,7 @@ def test_flat_and_broken_maps_are_safe(name: str, subject: str) -> None:
 @each_pair
 def test_deterministic(name: str, subject: str) -> None:
     """The same question gets the same answer to the last bit."""
-    first, second = (METHODS[name]().explain(network_of(subject), pictures(), [TopK(2)] * 3) for _ in range(2))
+    first, second = (under_test(name).explain(network_of(subject), pictures(), [TopK(2)] * 3) for _ in range(2))
     for a, b in zip(first, second, strict=True):
         assert_equal(a, b)
 
@@ -145,7 +154,7 @@ def test_leaves_the_model_untouched_after_success(name: str) -> None:
     model.head.weight.requires_grad_(False)
     stem.weight.grad = torch.ones_like(stem.weight)
     with untouched(model):
-        METHODS[name]().explain(network(model), pictures(2), [TopK(2)] * 2)
+        under_test(name).explain(network(model), pictures(2), [TopK(2)] * 2)
 
 
 @each_method
@@ -153,13 +162,13 @@ def test_leaves_the_model_untouched_after_failure(name: str) -> None:
     """The same after a wrong class and after an exception in the model, and the next call works."""
     model = prepare(CASES[name].refusing())
     net = network(model)
-    good = METHODS[name]().explain(net, pictures(2), [TopK()] * 2)
+    good = under_test(name).explain(net, pictures(2), [TopK()] * 2)
     with untouched(model):
         with pytest.raises(InvalidTargetError):
-            METHODS[name]().explain(net, pictures(2), [TopK(), Classes((5,))])
+            under_test(name).explain(net, pictures(2), [TopK(), Classes((5,))])
         with pytest.raises(RuntimeError, match="refused"):
-            METHODS[name]().explain(net, 1000 * pictures(2), [TopK()] * 2)
-    for a, b in zip(good, METHODS[name]().explain(net, pictures(2), [TopK()] * 2), strict=True):
+            under_test(name).explain(net, 1000 * pictures(2), [TopK()] * 2)
+    for a, b in zip(good, under_test(name).explain(net, pictures(2), [TopK()] * 2), strict=True):
         assert_equal(a, b)
 
 
@@ -168,7 +177,7 @@ def test_wrong_targets(name: str) -> None:
     """A class that the network does not have is refused, below and above."""
     for index in (-1, 5):
         with pytest.raises(InvalidTargetError, match="between 0 and 4"):
-            METHODS[name]().explain(network_of(CASES[name].subjects[0]), pictures(1), [Classes((0, index))])
+            under_test(name).explain(network_of(CASES[name].subjects[0]), pictures(1), [Classes((0, index))])
 
 
 @each_method
@@ -197,19 +206,19 @@ def test_not_applicable(name: str) -> None:
     with pytest.raises(NotApplicableError):
         METHODS[name]().resolve(net)
     with pytest.raises(NotApplicableError):
-        METHODS[name]().explain(net, pictures(1), [TopK()])
+        under_test(name).explain(net, pictures(1), [TopK()])
 
 
 def test_works_inside_the_callers_autograd_modes() -> None:
     """The result does not depend on whether the caller records gradients."""
     for name in METHODS:
         subject = CASES[name].subjects[0]
-        expected = METHODS[name]().explain(network_of(subject), pictures(1), [TopK(2)])[0]
+        expected = under_test(name).explain(network_of(subject), pictures(1), [TopK(2)])[0]
         for mode in (torch.no_grad, torch.inference_mode, torch.enable_grad):
             with mode():
                 images = pictures(1)
                 net = network(model_of(subject))
-                assert_equal(METHODS[name]().explain(net, images, [TopK(2)])[0], expected)
+                assert_equal(under_test(name).explain(net, images, [TopK(2)])[0], expected)
 
 
 def test_mixed_calls_from_many_threads_equal_serial_ones() -> None:
@@ -218,7 +227,7 @@ def test_mixed_calls_from_many_threads_equal_serial_ones() -> None:
     for index in range(64):
         name = sorted(CASES)[index % len(CASES)]
         subject = CASES[name].subjects[index // 2 % len(CASES[name].subjects)]
-        method = METHODS[name]()
+        method = under_test(name)
         if index % 3 == 0 and any(spec.name == "layer" for spec in specs(type(method))):
             method = dataclasses.replace(method, layer=SUBJECTS[subject].further_layer)  # type: ignore[type-var]
         targets = [TopK(1 + index % 3), Classes((index % 5,))]
