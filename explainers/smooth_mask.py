@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from explainers.masking import Upsampling
 
@@ -17,26 +16,29 @@ class SmoothMask:
 
     m(u) = smax_v(k(u - v) c(v)) over the cells v around u, c their values, with smax(f) = sum(f e^(f/T)) / sum(e^(f/T))
     and the kernel k(d) = exp(-2 max(0, |d| / sigma - 1/2)^2). A single cell makes a round spot with a flat top and soft
-    edges, and where spots meet the higher one counts, so nothing smaller or sharper than a spot can be made. Cells
-    beyond the edge of the image are 0. Between the points of the grid the mask is bilinear.
+    edges, and where spots meet the higher one counts, so nothing smaller or sharper than a spot can be made. There
+    are cells beyond the edges of the image too, so that every point has as many around it, and equal values make a
+    constant mask. Between the points of the grid the mask is bilinear.
 
     Fong, Patrick, Vedaldi 2019 call it a smooth max-convolution.
 
     Attributes:
-        cells: (rows, columns) of the grid: 32 along the shorter side of the image, or one for each pixel.
+        cells: (rows, columns) of the grid, with those beyond the edges: inside, 32 along the shorter side of the image,
+            or one for each pixel.
     """
 
     def __init__(self, size: tuple[int, int], like: Tensor) -> None:
         """Prepare for images of `size` (height, width), with dtype and device of `like`."""
         pitch = max(1.0, min(size) / CELLS)
-        self.cells = (round(size[0] / pitch), round(size[1] / pitch))
+        inside = (round(size[0] / pitch), round(size[1] / pitch))
+        self.cells = (inside[0] + 2 * REACH, inside[1] + 2 * REACH)
         self._kernel = _kernel().to(like)
-        self._enlarge = Upsampling(self.cells, size, like)
+        self._enlarge = Upsampling(inside, size, like)
 
     def spread(self, values: Tensor) -> Tensor:
-        """m on the grid: shape (n, rows, columns) in [0, 1] to the same."""
+        """m on the grid within the image: shape (n, *cells) in [0, 1] to (n, rows, columns) in [0, 1]."""
         side = 2 * REACH + 1
-        windows = pad(values, (REACH,) * 4).unfold(1, side, 1).unfold(2, side, 1)
+        windows = values.unfold(1, side, 1).unfold(2, side, 1)
         spots = (windows * self._kernel).flatten(3)
         return ((spots / TEMPERATURE).softmax(dim=3) * spots).sum(dim=3)
 

@@ -73,21 +73,20 @@ def masked_logit(net: Network, image: Tensor, mask: Tensor, target: int, levels:
 def random_mask(size: tuple[int, int], area: float, seed: int) -> Tensor:
     """A smooth mask of an area: the highest places of smooth noise."""
     smooth = SmoothMask(size, torch.zeros(()))
-    noise = torch.rand(1, *smooth.cells, generator=torch.Generator().manual_seed(seed))
+    noise = torch.rand(1, 32, 32, generator=torch.Generator().manual_seed(seed))
     blurry = blurred(noise[:, None])[:, -1, 0]
     return smooth.enlarge(area_target(blurry, area))[0]
 
 
 def test_smooth_maximum_against_a_loop() -> None:
-    """Every point is sum(f e^(f/T)) / sum(e^(f/T)), f = k(u - v) c(v), over its neighbours v; 0 beyond the edge."""
-    values = random_values(1, 32, 48)
+    """Every point is sum(f e^(f/T)) / sum(e^(f/T)), f = k(u - v) c(v), over its neighbours v."""
+    values = random_values(1, 42, 58)
     mask = SmoothMask((64, 96), values).spread(values)
     for row, column in [(0, 0), (0, 20), (3, 44), (16, 16), (31, 47)]:
         above = below = 0.0
         for down in range(-REACH, REACH + 1):
             for right in range(-REACH, REACH + 1):
-                inside = 0 <= row + down < 32 and 0 <= column + right < 48
-                value = values[0, row + down, column + right].item() if inside else 0
+                value = values[0, REACH + row + down, REACH + column + right].item()
                 spot = value * np.exp(-2 * max(0, np.hypot(down, right) / WIDTH - 0.5) ** 2)
                 above += spot * np.exp(spot / TEMPERATURE)
                 below += np.exp(spot / TEMPERATURE)
@@ -96,8 +95,8 @@ def test_smooth_maximum_against_a_loop() -> None:
 
 def test_one_cell_makes_a_round_smooth_spot() -> None:
     """It takes a few percent of the image, and no neighbouring points differ by much."""
-    values = torch.zeros(1, 32, 32)
-    values[0, 16, 16] = 1
+    values = torch.zeros(1, 42, 42)
+    values[0, 16 + REACH, 16 + REACH] = 1
     mask = SmoothMask((224, 224), values).spread(values)[0]
     torch.testing.assert_close(mask, mask.T)
     assert mask[16, 16] == mask.max()
@@ -112,8 +111,17 @@ def test_one_cell_makes_a_round_smooth_spot() -> None:
 def test_grid_follows_the_size_of_the_image(size: tuple[int, int], cells: tuple[int, int]) -> None:
     """32 cells along the shorter side, square ones, but none smaller than a pixel; the mask has the image's size."""
     smooth = SmoothMask(size, torch.zeros(()))
-    assert smooth.cells == cells
-    assert smooth.enlarge(torch.rand(2, *cells)).shape == (2, *size)
+    assert smooth.cells == (cells[0] + 2 * REACH, cells[1] + 2 * REACH)
+    mask = smooth.spread(torch.rand(2, *smooth.cells))
+    assert mask.shape == (2, *cells)
+    assert smooth.enlarge(mask).shape == (2, *size)
+
+
+def test_equal_values_make_a_constant_mask() -> None:
+    """No place of the image is ahead of others from the start, neither a corner nor the middle."""
+    smooth = SmoothMask((64, 96), torch.zeros((), dtype=torch.float64))
+    mask = smooth.spread(torch.full((1, *smooth.cells), 0.7, dtype=torch.float64))
+    assert (mask.max() - mask.min()).item() < 1e-12
 
 
 @pytest.mark.parametrize("area", [0.01, 0.1, 0.5, 0.99])
