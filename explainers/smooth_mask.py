@@ -16,35 +16,42 @@ class SmoothMask:
 
     m(u) = smax_v(k(u - v) c(v)) over the cells v around u, c their values, with smax(f) = sum(f e^(f/T)) / sum(e^(f/T))
     and the kernel k(d) = exp(-2 max(0, |d| / sigma - 1/2)^2). A single cell makes a round spot with a flat top and soft
-    edges, and where spots meet the higher one counts, so nothing smaller or sharper than a spot can be made. There
-    are cells beyond the edges of the image too, so that every point has as many around it, and equal values make a
-    constant mask. Between the points of the grid the mask is bilinear.
+    edges, and where spots meet the higher one counts, so nothing smaller or sharper than a spot can be made. Beyond
+    the edges the outermost cells go on, so that equal values make a constant mask. Between the points of the grid the
+    mask is bilinear.
 
     Fong, Patrick, Vedaldi 2019 call it a smooth max-convolution.
 
     Attributes:
-        cells: (rows, columns) of the grid, with those beyond the edges: inside, 32 along the shorter side of the image,
-            or one for each pixel.
+        cells: (rows, columns) of the grid: 32 along the shorter side of the image, or one for each pixel.
     """
 
     def __init__(self, size: tuple[int, int], like: Tensor) -> None:
         """Prepare for images of `size` (height, width), with dtype and device of `like`."""
         pitch = max(1.0, min(size) / CELLS)
-        inside = (round(size[0] / pitch), round(size[1] / pitch))
-        self.cells = (inside[0] + 2 * REACH, inside[1] + 2 * REACH)
+        self.cells = (round(size[0] / pitch), round(size[1] / pitch))
+        self._vertical, self._horizontal = (_beyond_edges(count).to(like) for count in self.cells)
         self._kernel = _kernel().to(like)
-        self._enlarge = Upsampling(inside, size, like)
+        self._enlarge = Upsampling(self.cells, size, like)
 
     def spread(self, values: Tensor) -> Tensor:
-        """m on the grid within the image: shape (n, *cells) in [0, 1] to (n, rows, columns) in [0, 1]."""
+        """m on the grid: shape (n, rows, columns) in [0, 1] to the same."""
         side = 2 * REACH + 1
-        windows = values.unfold(1, side, 1).unfold(2, side, 1)
+        windows = (self._vertical @ values @ self._horizontal.T).unfold(1, side, 1).unfold(2, side, 1)
         spots = (windows * self._kernel).flatten(3)
         return ((spots / TEMPERATURE).softmax(dim=3) * spots).sum(dim=3)
 
     def enlarge(self, mask: Tensor) -> Tensor:
         """Shape (n, rows, columns) to (n, height, width)."""
         return self._enlarge(mask)
+
+
+def _beyond_edges(count: int) -> Tensor:
+    """Zeros and ones, shape (count + 2 REACH, count), that repeat the first and the last of `count` values.
+
+    A product has the same gradient on every run, also on a GPU, where the padding of torch has not.
+    """
+    return torch.eye(count)[torch.arange(-REACH, count + REACH).clamp(0, count - 1)]
 
 
 def _kernel() -> Tensor:

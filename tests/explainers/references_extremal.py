@@ -49,7 +49,7 @@ def extremal_perturbation(
             module.inplace = False
     size = (image.shape[1], image.shape[2])
     pitch = max(1, min(size) / 32)
-    values = torch.full((round(size[0] / pitch) + 10, round(size[1] / pitch) + 10), START, dtype=torch.float64)
+    values = torch.full((round(size[0] / pitch), round(size[1] / pitch)), START, dtype=torch.float64)
     levels = pyramid(image.double(), perturbation)
     values.requires_grad_()
     optimiser = torch.optim.SGD([values], lr=0.01, momentum=0.9, maximize=True)
@@ -71,14 +71,15 @@ def extremal_perturbation(
 
 
 def spread(values: Tensor) -> Tensor:
-    """The smooth maximum of k(u - v) c(v) over the 11 x 11 cells v around u; c has 5 more on each side."""
-    rows, columns = values.shape[0] - 10, values.shape[1] - 10
+    """The smooth maximum of k(u - v) c(v) over the 11 x 11 cells v around u; beyond the edges the last ones go on."""
+    rows, columns = values.shape
+    padded = torch.nn.functional.pad(values[None, None], (5, 5, 5, 5), mode="replicate")[0, 0]
     above = below = torch.zeros(rows, columns, dtype=values.dtype)
     for down in range(-5, 6):
         for right in range(-5, 6):
             distance = (down**2 + right**2) ** 0.5 / 3
             kernel = np.exp(-2 * max(0, distance - 0.5) ** 2)
-            spot = kernel * values[5 + down : 5 + down + rows, 5 + right : 5 + right + columns]
+            spot = kernel * padded[5 + down : 5 + down + rows, 5 + right : 5 + right + columns]
             above = above + spot * torch.exp(20 * spot)
             below = below + torch.exp(20 * spot)
     return above / below

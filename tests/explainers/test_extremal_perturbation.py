@@ -80,13 +80,13 @@ def random_mask(size: tuple[int, int], area: float, seed: int) -> Tensor:
 
 def test_smooth_maximum_against_a_loop() -> None:
     """Every point is sum(f e^(f/T)) / sum(e^(f/T)), f = k(u - v) c(v), over its neighbours v."""
-    values = random_values(1, 42, 58)
+    values = random_values(1, 32, 48)
     mask = SmoothMask((64, 96), values).spread(values)
     for row, column in [(0, 0), (0, 20), (3, 44), (16, 16), (31, 47)]:
         above = below = 0.0
         for down in range(-REACH, REACH + 1):
             for right in range(-REACH, REACH + 1):
-                value = values[0, REACH + row + down, REACH + column + right].item()
+                value = values[0, min(max(row + down, 0), 31), min(max(column + right, 0), 47)].item()
                 spot = value * np.exp(-2 * max(0, np.hypot(down, right) / WIDTH - 0.5) ** 2)
                 above += spot * np.exp(spot / TEMPERATURE)
                 below += np.exp(spot / TEMPERATURE)
@@ -95,8 +95,8 @@ def test_smooth_maximum_against_a_loop() -> None:
 
 def test_one_cell_makes_a_round_smooth_spot() -> None:
     """It takes a few percent of the image, and no neighbouring points differ by much."""
-    values = torch.zeros(1, 42, 42)
-    values[0, 16 + REACH, 16 + REACH] = 1
+    values = torch.zeros(1, 32, 32)
+    values[0, 16, 16] = 1
     mask = SmoothMask((224, 224), values).spread(values)[0]
     torch.testing.assert_close(mask, mask.T)
     assert mask[16, 16] == mask.max()
@@ -111,10 +111,8 @@ def test_one_cell_makes_a_round_smooth_spot() -> None:
 def test_grid_follows_the_size_of_the_image(size: tuple[int, int], cells: tuple[int, int]) -> None:
     """32 cells along the shorter side, square ones, but none smaller than a pixel; the mask has the image's size."""
     smooth = SmoothMask(size, torch.zeros(()))
-    assert smooth.cells == (cells[0] + 2 * REACH, cells[1] + 2 * REACH)
-    mask = smooth.spread(torch.rand(2, *smooth.cells))
-    assert mask.shape == (2, *cells)
-    assert smooth.enlarge(mask).shape == (2, *size)
+    assert smooth.cells == cells
+    assert smooth.enlarge(smooth.spread(torch.rand(2, *cells))).shape == (2, *size)
 
 
 def test_equal_values_make_a_constant_mask() -> None:
@@ -285,8 +283,8 @@ def test_wrong_parameters(values: dict[str, object], name: str) -> None:
 def test_real_networks(name: str) -> None:
     """On photographs, the logit under the mask is above that under every random mask of its area."""
     _, net, photographs = prepared(name)
-    images = photographs[:3]
-    results = ExtremalPerturbation(area=0.2, steps=100).explain(net, images, [TopK()] * len(images))
+    images = photographs[:2]
+    results = ExtremalPerturbation(area=0.2, steps=60).explain(net, images, [TopK()] * len(images))
     for image, result in zip(images.split(1), results, strict=True):
         item = result.explanations[0]
         assert (item.map > 0.5).float().mean().item() == pytest.approx(0.2, abs=0.05)
