@@ -38,10 +38,10 @@ class ExtremalPerturbation(PixelGradientMethod, Stepwise):
     Fong, Patrick, Vedaldi, "Understanding Deep Networks via Extremal Perturbations and Smooth Masks", ICCV 2019,
     arXiv 1910.08485. One area for a request; the paper adds up the masks of several.
 
-    Gradient ascent with momentum 0.9 and learning rate 0.01 from a mask of 0.9 everywhere; lambda grows from 300 to 4800,
-    each step by the same factor, but the first step leaves the area out (`area_weight`). The mask of the last step is
-    answered: a local optimum. Where the score does not depend on the mask at the start, nothing is tried, and the map is
-    constant: area alone would make one out of nothing.
+    Gradient ascent with momentum 0.9 and learning rate 0.01 from a mask of 0.9 everywhere; lambda grows from 300 to
+    4800, each step by the same factor, but the first step leaves the area out (`area_weight`). The mask of the last
+    step is answered: a local optimum. Where the score does not depend on the mask at the start, nothing is tried, and
+    the map is constant: area alone would make one out of nothing.
 
     Costs a forward pass and, for each target and step, a forward pass and its gradient with respect to the image.
     """
