@@ -17,6 +17,7 @@ from explainers.errors import (
     NotApplicableError,
     UnknownLayerError,
 )
+from explainers.extremal_perturbation import ExtremalPerturbation
 from explainers.fake_cam import FakeCam
 from explainers.grad_cam import GradCam
 from explainers.grad_cam_plus_plus import GradCamPlusPlus
@@ -57,6 +58,7 @@ __all__ = [
     "Classes",
     "ExplainerError",
     "Explanation",
+    "ExtremalPerturbation",
     "FakeCam",
     "GradCam",
     "GradCamPlusPlus",

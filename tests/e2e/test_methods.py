@@ -14,6 +14,7 @@ METHODS = [field.name for field in method_pb2.Method.DESCRIPTOR.fields]
 # Methods that take many passes, made short.
 QUICK = {
     "opti_cam": ["steps=5"],
+    "extremal_perturbation": ["steps=5"],
     "ss_cam": ["samples=1"],
     "smooth_grad": ["samples=4"],
     "smooth_grad_cam_plus_plus": ["samples=4"],

@@ -13,6 +13,7 @@ from tests.explainers import (
     references,
     references_attention,
     references_cam,
+    references_extremal,
     references_flow,
     references_gradient,
     references_guided,
@@ -154,6 +155,11 @@ def _lrp(subject: str, image: Tensor, target: int) -> references.Map:
     return references_lrp.lrp(model_of(subject), image, target)
 
 
+def _extremal_perturbation(subject: str, image: Tensor, target: int) -> references.Map:
+    quick = CASES["extremal_perturbation"].parameters
+    return references_extremal.extremal_perturbation(model_of(subject), image, MEAN, STD, target, **quick).mask
+
+
 CASES = {
     "grad_cam": Case(tuple(SUBJECTS), _grad_cam, perceptron),
     "cam": Case(("residual",), _cam, vgg),
@@ -187,13 +193,15 @@ CASES = {
     ),
     "opti_cam": Case(tuple(SUBJECTS), _opti_cam, perceptron, in_double=True),
     "lrp": Case(("residual", "vgg", "fully_convolutional"), _lrp, ViT),
+    "extremal_perturbation": Case(
+        tuple(SUBJECTS), _extremal_perturbation, Undifferentiable, in_double=True, parameters={"steps": 4}
+    ),
     "fake_cam": Case(tuple(SUBJECTS), _of_layer(references_cam.fake_cam), None, says_nothing=True),
     "tibav": _of_attention(references_attention.tibav),
     "raw_attention": _of_attention(references_attention.raw_attention),
     "attention_rollout": _of_attention(references_attention.attention_rollout),
     "attention_flow": _of_attention(references_flow.attention_flow),
 }
-
 
 
 def make(name: str) -> Method:

@@ -31,7 +31,7 @@ ALL = [Classes((0, 1, 4)), TopK(2)]
 
 
 class Recorder:
-    """A watch that notes everything, raises at one call, and asks to stop after another; several steps may be a call."""
+    """A watch that notes every call, raises at one, and asks to stop at another. A call may tell of several steps."""
 
     def __init__(self, raises_at: int | None = None, stops_at: int | None = None) -> None:
         self.calls: list[tuple[int, int, float]] = []

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Method(_message.Message):
-    __slots__ = ("grad_cam", "cam", "grad_cam_plus_plus", "smooth_grad_cam_plus_plus", "xgrad_cam", "layer_cam", "score_cam", "ss_cam", "ablation_cam", "opti_cam", "gradient", "smooth_grad", "integrated_gradients", "occlusion", "guided_backprop", "guided_grad_cam", "lrp", "rise", "lime", "kernel_shap", "tibav", "raw_attention", "attention_rollout", "attention_flow", "fake_cam")
+    __slots__ = ("grad_cam", "cam", "grad_cam_plus_plus", "smooth_grad_cam_plus_plus", "xgrad_cam", "layer_cam", "score_cam", "ss_cam", "ablation_cam", "opti_cam", "extremal_perturbation", "gradient", "smooth_grad", "integrated_gradients", "occlusion", "guided_backprop", "guided_grad_cam", "lrp", "rise", "lime", "kernel_shap", "tibav", "raw_attention", "attention_rollout", "attention_flow", "fake_cam")
     GRAD_CAM_FIELD_NUMBER: _ClassVar[int]
     CAM_FIELD_NUMBER: _ClassVar[int]
     GRAD_CAM_PLUS_PLUS_FIELD_NUMBER: _ClassVar[int]
@@ -19,6 +19,7 @@ class Method(_message.Message):
     SS_CAM_FIELD_NUMBER: _ClassVar[int]
     ABLATION_CAM_FIELD_NUMBER: _ClassVar[int]
     OPTI_CAM_FIELD_NUMBER: _ClassVar[int]
+    EXTREMAL_PERTURBATION_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_FIELD_NUMBER: _ClassVar[int]
     SMOOTH_GRAD_FIELD_NUMBER: _ClassVar[int]
     INTEGRATED_GRADIENTS_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +45,7 @@ class Method(_message.Message):
     ss_cam: SsCam
     ablation_cam: AblationCam
     opti_cam: OptiCam
+    extremal_perturbation: ExtremalPerturbation
     gradient: Gradient
     smooth_grad: SmoothGrad
     integrated_gradients: IntegratedGradients
@@ -59,7 +61,7 @@ class Method(_message.Message):
     attention_rollout: AttentionRollout
     attention_flow: AttentionFlow
     fake_cam: FakeCam
-    def __init__(self, grad_cam: _Optional[_Union[GradCam, _Mapping]] = ..., cam: _Optional[_Union[Cam, _Mapping]] = ..., grad_cam_plus_plus: _Optional[_Union[GradCamPlusPlus, _Mapping]] = ..., smooth_grad_cam_plus_plus: _Optional[_Union[SmoothGradCamPlusPlus, _Mapping]] = ..., xgrad_cam: _Optional[_Union[XGradCam, _Mapping]] = ..., layer_cam: _Optional[_Union[LayerCam, _Mapping]] = ..., score_cam: _Optional[_Union[ScoreCam, _Mapping]] = ..., ss_cam: _Optional[_Union[SsCam, _Mapping]] = ..., ablation_cam: _Optional[_Union[AblationCam, _Mapping]] = ..., opti_cam: _Optional[_Union[OptiCam, _Mapping]] = ..., gradient: _Optional[_Union[Gradient, _Mapping]] = ..., smooth_grad: _Optional[_Union[SmoothGrad, _Mapping]] = ..., integrated_gradients: _Optional[_Union[IntegratedGradients, _Mapping]] = ..., occlusion: _Optional[_Union[Occlusion, _Mapping]] = ..., guided_backprop: _Optional[_Union[GuidedBackprop, _Mapping]] = ..., guided_grad_cam: _Optional[_Union[GuidedGradCam, _Mapping]] = ..., lrp: _Optional[_Union[Lrp, _Mapping]] = ..., rise: _Optional[_Union[Rise, _Mapping]] = ..., lime: _Optional[_Union[Lime, _Mapping]] = ..., kernel_shap: _Optional[_Union[KernelShap, _Mapping]] = ..., tibav: _Optional[_Union[Tibav, _Mapping]] = ..., raw_attention: _Optional[_Union[RawAttention, _Mapping]] = ..., attention_rollout: _Optional[_Union[AttentionRollout, _Mapping]] = ..., attention_flow: _Optional[_Union[AttentionFlow, _Mapping]] = ..., fake_cam: _Optional[_Union[FakeCam, _Mapping]] = ...) -> None: ...
+    def __init__(self, grad_cam: _Optional[_Union[GradCam, _Mapping]] = ..., cam: _Optional[_Union[Cam, _Mapping]] = ..., grad_cam_plus_plus: _Optional[_Union[GradCamPlusPlus, _Mapping]] = ..., smooth_grad_cam_plus_plus: _Optional[_Union[SmoothGradCamPlusPlus, _Mapping]] = ..., xgrad_cam: _Optional[_Union[XGradCam, _Mapping]] = ..., layer_cam: _Optional[_Union[LayerCam, _Mapping]] = ..., score_cam: _Optional[_Union[ScoreCam, _Mapping]] = ..., ss_cam: _Optional[_Union[SsCam, _Mapping]] = ..., ablation_cam: _Optional[_Union[AblationCam, _Mapping]] = ..., opti_cam: _Optional[_Union[OptiCam, _Mapping]] = ..., extremal_perturbation: _Optional[_Union[ExtremalPerturbation, _Mapping]] = ..., gradient: _Optional[_Union[Gradient, _Mapping]] = ..., smooth_grad: _Optional[_Union[SmoothGrad, _Mapping]] = ..., integrated_gradients: _Optional[_Union[IntegratedGradients, _Mapping]] = ..., occlusion: _Optional[_Union[Occlusion, _Mapping]] = ..., guided_backprop: _Optional[_Union[GuidedBackprop, _Mapping]] = ..., guided_grad_cam: _Optional[_Union[GuidedGradCam, _Mapping]] = ..., lrp: _Optional[_Union[Lrp, _Mapping]] = ..., rise: _Optional[_Union[Rise, _Mapping]] = ..., lime: _Optional[_Union[Lime, _Mapping]] = ..., kernel_shap: _Optional[_Union[KernelShap, _Mapping]] = ..., tibav: _Optional[_Union[Tibav, _Mapping]] = ..., raw_attention: _Optional[_Union[RawAttention, _Mapping]] = ..., attention_rollout: _Optional[_Union[AttentionRollout, _Mapping]] = ..., attention_flow: _Optional[_Union[AttentionFlow, _Mapping]] = ..., fake_cam: _Optional[_Union[FakeCam, _Mapping]] = ...) -> None: ...
 
 class GradCam(_message.Message):
     __slots__ = ("layer",)
@@ -230,6 +232,16 @@ class OptiCam(_message.Message):
     steps: int
     learning_rate: float
     def __init__(self, layer: _Optional[str] = ..., preset: _Optional[str] = ..., steps: _Optional[int] = ..., learning_rate: _Optional[float] = ...) -> None: ...
+
+class ExtremalPerturbation(_message.Message):
+    __slots__ = ("area", "steps", "perturbation")
+    AREA_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    PERTURBATION_FIELD_NUMBER: _ClassVar[int]
+    area: float
+    steps: int
+    perturbation: str
+    def __init__(self, area: _Optional[float] = ..., steps: _Optional[int] = ..., perturbation: _Optional[str] = ...) -> None: ...
 
 class Tibav(_message.Message):
     __slots__ = ("rule", "start_layer", "attention_for_gradient", "last_block_only")
