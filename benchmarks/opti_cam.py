@@ -20,17 +20,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from benchmarks import grad_cam_cost
-from benchmarks.timing import Comparison, compare, machine
+from benchmarks.timing import Comparison, Program, compare, machine
 from explainers import METHODS, Network, TopK, upsample
 from explainers.masking import masked_logits, min_max
 from explainers.opti_cam import PRESETS, MaskedScore, OptiCam
 from explainers.pairs import Pairs
 from tests.real_networks import prepared
 
-NETWORKS = ("mobilenet_v2_1.0_224", "squeezenet1_1", "vit_tiny_patch16_224")
+NETWORKS = ("mobilenet_v2_1.0_224", "squeezenet1_1", "vit_tiny_patch16_224", "cifar10_resnet20")
 GRAD_CAM = "Grad-CAM"
 METHOD_NAMES = (GRAD_CAM, *PRESETS)
 TABLE = Path("docs/benchmarks/opti_cam.md")
@@ -89,6 +90,19 @@ class Curve:
             self._progress.close()
 
 
+@dataclass(frozen=True)
+class Step:
+    """What a step costs, in forward passes of the bare network.
+
+    Attributes:
+        time: of the step and of a bare pass with its gradient.
+        operations: multiplications and additions of matrix products and convolutions, without any others.
+    """
+
+    time: Comparison
+    operations: float
+
+
 def find(name: str, count: int | None) -> dict[str, Found]:
     """What every method finds on one network's photographs."""
     torch.set_num_threads(1)
@@ -136,7 +150,7 @@ def _ranks(values: Values) -> Values:
     return np.asarray(mean_ranks[inverse])
 
 
-def measure_step(name: str, batch: int, seconds: float) -> Comparison:
+def measure_step(name: str, batch: int, seconds: float) -> Step:
     """A step of Opti-CAM, in forward passes of the bare network."""
     model, network, images = _subject(name, batch)
     layer = network.target_layer.path
@@ -155,14 +169,24 @@ def measure_step(name: str, batch: int, seconds: float) -> Comparison:
         pixels = images.clone(memory_format=torch.channels_last).requires_grad_()
         torch.autograd.grad(network.logits(pixels).sum(), pixels)
 
-    return compare(
+    def step() -> None:
+        score(mixture, rows, True)
+
+    time_spent = compare(
         forward,
-        {"step": lambda: score(mixture, rows, True), "gradient": gradient},
+        {"step": step, "gradient": gradient},
         seconds=seconds,
         least_pairs=5,
         title=f"{name}, batch {batch}",
         clock=time.process_time,
     )
+    return Step(time_spent, _operations(step) / _operations(forward))
+
+
+def _operations(program: Program) -> int:
+    with FlopCounterMode(display=False) as counter:
+        program()
+    return counter.get_total_flops()
 
 
 def _subject(name: str, batch: int) -> tuple[nn.Module, Network, Tensor]:
@@ -175,7 +199,7 @@ def _subject(name: str, batch: int) -> tuple[nn.Module, Network, Tensor]:
     return model, network, torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
-def report(found: Mapping[str, Mapping[str, Found]], steps: Mapping[tuple[str, int], Comparison], command: str) -> str:
+def report(found: Mapping[str, Mapping[str, Found]], steps: Mapping[tuple[str, int], Step], command: str) -> str:
     """The results as Markdown."""
     count = len(next(iter(found.values()))[GRAD_CAM].maps)
     lines = [
@@ -212,10 +236,11 @@ def report(found: Mapping[str, Mapping[str, Found]], steps: Mapping[tuple[str, i
         "",
         "In forward passes of the bare network, processor time of one thread: median (25th-75th percentile) of pairs.",
         "",
-        "The last column is what a step can't go below: a forward pass and its gradient with respect to the image.",
+        "*Pass and gradient* is a forward pass of the model as it is, and its gradient with respect to the image.",
+        "*Operations* are those of convolutions and matrix products, counted.",
         "",
-        "| network | batch | forward pass | step | pass and gradient |",
-        "|---|---|---|---|---|",
+        "| network | batch | forward pass | step | pass and gradient | operations of a step |",
+        "|---|---|---|---|---|---|",
         *(_cost(*case, result) for case, result in steps.items()),
     ]
     return "\n".join(lines) + "\n"
@@ -239,9 +264,9 @@ def _difference(network: str, by_method: Mapping[str, Found]) -> str:
     return f"| {network} | {' | '.join(cells)} | {100 * np.mean(enough):.0f} % |"
 
 
-def _cost(name: str, batch: int, result: Comparison) -> str:
-    costs = f"{result.costs['step']} | {result.costs['gradient']}"
-    return f"| {name} | {batch} | {1000 * result.baseline_seconds:.1f} ms | {costs} |"
+def _cost(name: str, batch: int, step: Step) -> str:
+    costs = f"{step.time.costs['step']} | {step.time.costs['gradient']} | {step.operations:.2f}"
+    return f"| {name} | {batch} | {1000 * step.time.baseline_seconds:.1f} ms | {costs} |"
 
 
 def draw(found: Mapping[str, Mapping[str, Found]], file: Path) -> None:
