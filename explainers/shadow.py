@@ -46,8 +46,8 @@ def in_channels_last(shadow: nn.Module, device: torch.device) -> nn.Module:
     for module in arranged.modules():
         weight = module._parameters.get("weight") if isinstance(module, nn.Conv2d) else None
         if weight is not None:
-            weight = weight.detach().contiguous(memory_format=torch.channels_last)
-            module._parameters["weight"] = nn.Parameter(weight, requires_grad=False)
+            ordered = weight.detach().contiguous(memory_format=torch.channels_last)
+            module._parameters["weight"] = nn.Parameter(ordered, requires_grad=False)
     return arranged
 
 

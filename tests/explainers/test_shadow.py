@@ -145,7 +145,7 @@ def test_network_does_not_keep_the_model_alive() -> None:
 
 
 def test_channels_last_shares_all_but_kernels() -> None:
-    """Weights of convolutions are copied where their order changes; the logits are the same, the shadow is untouched."""
+    """Kernels are copied where their order changes; the logits are the same, and the shadow is untouched."""
     model = prepare(ResidualCnn())
     shadow = make_shadow(model, CPU)
     strides = {name: parameter.stride() for name, parameter in shadow.named_parameters()}
