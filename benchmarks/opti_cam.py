@@ -258,7 +258,9 @@ def report(found: Mapping[str, Mapping[str, Found]], steps: Mapping[tuple[str, i
         *(_cost(*case, result) for case, result in steps.items()),
         "",
         "A transformer's attention multiplies two activations, so its gradient takes twice the products of its forward",
-        "pass, where a layer with fixed weights takes one: a step of ViT-Tiny can't go below its operations.",
+        "pass, where a layer with fixed weights takes as many: a step of ViT-Tiny can't go below its operations.",
+        "By operator (least of 40 profiled runs, batch 1, forward pass and step): products with weights 25.6 and 50.7",
+        "ms, attention's 5.2 and 16.7, the patch convolution 1.0 and 4.6, GELU 2.0 and 5.4, all else 5.4 and 16.1.",
         "Rows go through one by one on a CPU, so at a batch of 8 a step loses what a forward pass gains by the batch.",
     ]
     return "\n".join(lines) + "\n"

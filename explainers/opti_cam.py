@@ -63,7 +63,8 @@ class OptiCam(LayerMethod, Stepwise):
     in half the passes (`explainers.ascent.SignMomentum`), but not the same map: where very different mixtures score
     almost alike, two ways to climb end at different ones. docs/benchmarks/opti_cam.md says how different they are.
 
-    Costs 2 forward passes and, for each target and step, a forward pass and its gradient with respect to the image.
+    Costs 2 forward passes and, for each target and step, a forward pass and its gradient with respect to the image; on
+    a CPU also the memory of the convolutions' kernels once more.
     """
 
     name: ClassVar[str] = "opti_cam"
