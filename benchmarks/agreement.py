@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from explainers import METHODS, Classes, normalise, upsample
+from explainers import Classes, normalise, upsample
 from tests.explainers import references
-from tests.explainers.cases import CASES, double_network_of, network_of
+from tests.explainers.cases import CASES, double_network_of, make, network_of
 from tests.explainers.networks import pictures
 
 CLASSES = range(5)
@@ -56,7 +56,7 @@ def reference_errors() -> dict[str, float]:
         for subject in case.subjects:
             network = double_network_of(subject) if case.in_double else network_of(subject)
             images = pictures(2)
-            results = METHODS[name]().explain(network, images, [Classes(tuple(CLASSES))] * len(images))
+            results = make(name).explain(network, images, [Classes(tuple(CLASSES))] * len(images))
             for image, result in zip(images, results, strict=True):
                 for item in result.explanations:
                     expected = references.min_max(case.reference(subject, image, item.target))

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from benchmarks.grad_cam_cost import MEAN, SIDE, STD, build
 from benchmarks.grad_cam_cost import NETWORKS as RANDOM
-from benchmarks.peers import Setting
+from benchmarks.peer import Setting
 from explainers import Network
 from tests.real_networks import architectures, prepared
 
+PLAIN = ("vgg16_bn",)  # modules in a row: what zennit can follow without help
 # Where the classifier is that follows global average pooling.
 LINEAR = {"resnet50": "fc", "mobilenet_v2_1.0_224": "classifier", "cifar10_resnet20": "linear"}
 REAL = ("mobilenet_v2_1.0_224", "squeezenet1_1", "vit_tiny_patch16_224", "cifar10_resnet20")
@@ -75,6 +76,7 @@ def _subject(
         target=int(network.predict(image)[0].argmax()),
         to_grid=vit_grid if "vit" in name else None,
         linear=LINEAR.get(name),
+        plain=name in PLAIN,
     )
     return Subject(name, network, setting, real)
 

@@ -24,7 +24,8 @@ from tqdm import tqdm
 
 from benchmarks.agreement import Agreement, compare_maps, reference_errors
 from benchmarks.method_networks import NETWORKS, Subject
-from benchmarks.peers import Peer, programs
+from benchmarks.peer import Peer
+from benchmarks.peers import programs
 from benchmarks.timing import machine
 from explainers import METHODS, Classes, Method, NotApplicableError, Stepwise
 

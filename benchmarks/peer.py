@@ -25,6 +25,7 @@ class Setting:
         target: the class.
         to_grid: lays out tokens; None for feature maps.
         linear: module path of the classifier behind global average pooling; None where there is none.
+        plain: the network is a row of modules, with no sums of branches and no functions between them.
     """
 
     model: nn.Module
@@ -36,6 +37,7 @@ class Setting:
     target: int
     to_grid: ToGrid | None
     linear: str | None
+    plain: bool
 
     @property
     def inputs(self) -> Tensor:

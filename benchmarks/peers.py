@@ -5,16 +5,17 @@ no CAM of tokens) is left out by `programs`.
 """
 
 import contextlib
-import copy
 import io
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from benchmarks.peer import MASKS_AT_ONCE, Maker, Peer, Setting, own_tree
+from benchmarks.peers_captum import CAPTUM
+from benchmarks.peers_zennit import ZENNIT
 from handlers.torchvision_shim import ensure_operators
+
 
 def programs(method: str, setting: Setting, parameters: dict[str, Any]) -> dict[str, Peer]:
     """Every library's version of a method, by the name of the library."""
@@ -27,8 +28,6 @@ def programs(method: str, setting: Setting, parameters: dict[str, Any]) -> dict[
             if peer is not None:
                 found[library] = peer
     return found
-
-
 
 
 def _grad_cam(kind: str) -> Maker:

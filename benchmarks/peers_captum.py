@@ -139,7 +139,7 @@ def _samples(_setting: Setting, parameters: dict[str, Any]) -> int:
 CAPTUM: dict[str, Maker] = {
     "grad_cam": _captum_grad_cam,
     "gradient": _captum_pixels(_gradient),
-    "smooth_grad": _captum_pixels(_smooth_grad, lambda _setting, parameters: int(parameters["samples"])),
+    "smooth_grad": _captum_pixels(_smooth_grad, _samples),
     "integrated_gradients": _captum_pixels(
         _integrated_gradients, lambda _setting, parameters: int(parameters["steps"])
     ),

@@ -63,7 +63,8 @@ class OptiCam(LayerMethod, Stepwise):
     in half the passes (`explainers.ascent.SignMomentum`), but not the same map: where very different mixtures score
     almost alike, two ways to climb end at different ones. docs/benchmarks/opti_cam.md says how different they are.
 
-    Costs 2 forward passes and, for each target and step, a forward pass and its gradient with respect to the image.
+    Costs 2 forward passes and, for each target and step, a forward pass and its gradient with respect to the image; on
+    a CPU also the memory of the convolutions' kernels once more.
     """
 
     name: ClassVar[str] = "opti_cam"
@@ -156,7 +157,7 @@ class MaskedScore:
 
     def __init__(self, network: Network, images: Tensor, activation: Tensor, pairs: Pairs) -> None:
         """Keep what the score needs; `activation` is A, shape (images, channels, h, w)."""
-        self._network = network
+        self._network = network.for_many_passes()
         # A copy, because one made under inference mode can't be saved for a gradient. With the colours of a pixel side
         # by side, convolutions are faster: their outputs keep the order.
         self._images = images.to(network.device).clone(memory_format=torch.channels_last)

@@ -6,6 +6,7 @@ backward pass sees only what comes after.
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -158,6 +159,10 @@ class Recorder:
         self._hook({path: layout})
         with torch.inference_mode():
             return self._run(inputs, _Change(self, path, layout, ordinal, edit))
+
+    def no_new_hooks(self) -> AbstractContextManager[object]:
+        """While it is entered no thread puts a hook on the network, so that its modules can be copied."""
+        return self._lock
 
     def _run(self, inputs: Tensor, visitor: _Visitor) -> Tensor:
         token = _active.set(visitor)
