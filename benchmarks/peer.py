@@ -81,3 +81,11 @@ def of_pixels(setting: Setting, model: nn.Module, *, probabilities: bool = False
         return logits.softmax(dim=1) if probabilities else logits
 
     return scores
+
+
+def without_in_place(model: nn.Module) -> nn.Module:
+    """The same model, whose ReLUs write nothing in place: hooks of other libraries don't bear it."""
+    for module in model.modules():
+        if hasattr(module, "inplace"):
+            setattr(module, "inplace", False)  # noqa: B010 - the type checker takes modules' attributes for tensors
+    return model

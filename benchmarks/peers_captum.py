@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.peer import MASKS_AT_ONCE, Maker, Peer, Setting, of_pixels, own_tree
+from benchmarks.peer import MASKS_AT_ONCE, Maker, Peer, Setting, of_pixels, own_tree, without_in_place
 from explainers.superpixels import Superpixels
 
 
@@ -78,19 +78,11 @@ def _squares(setting: Setting, parameters: dict[str, Any]) -> int:
     return int(1 + rows * columns)
 
 
-def _without_in_place(model: nn.Module) -> nn.Module:
-    """captum's hooks on ReLUs and ReLUs in place exclude each other."""
-    for module in model.modules():
-        if hasattr(module, "inplace"):
-            module.inplace = False
-    return model
-
-
 def _guided(kind: str) -> Maker:
     def make(setting: Setting, _parameters: dict[str, Any]) -> Peer | None:
         import captum.attr
 
-        model = _without_in_place(own_tree(setting.model))
+        model = without_in_place(own_tree(setting.model))
         if setting.to_grid is not None or not any(isinstance(module, nn.ReLU) for module in model.modules()):
             return None
         inputs = setting.inputs.requires_grad_()

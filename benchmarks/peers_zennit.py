@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.peer import Maker, Peer, Setting, own_tree
+from benchmarks.peer import Maker, Peer, Setting, own_tree, without_in_place
 
 
 def _lrp(setting: Setting, parameters: dict[str, Any]) -> Peer | None:
@@ -14,10 +14,7 @@ def _lrp(setting: Setting, parameters: dict[str, Any]) -> Peer | None:
         return None
     from zennit import attribution, canonizers, composites, rules, types
 
-    model = own_tree(setting.model)
-    for module in model.modules():
-        if hasattr(module, "inplace"):
-            module.inplace = False
+    model = without_in_place(own_tree(setting.model))
     plus = rules.ZPlus(zero_params="bias")
     low, high = ((end - setting.mean) / setting.std for end in (0, 1))
     layer_map = [
