@@ -205,9 +205,7 @@ class Network:
         """
         mean, std = self._statistics
         layer = None if self._target is None else self._target.info.path
-        return type(self)(
-            model, input_size=self.input_size, mean=mean, std=std, target_layer=layer, device=self.device
-        )
+        return type(self)(model, input_size=self.input_size, mean=mean, std=std, target_layer=layer, device=self.device)
 
     def _normalise(self, images: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         if images.dim() != 4 or tuple(images.shape[2:]) != tuple(self.input_size):
