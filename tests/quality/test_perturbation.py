@@ -39,7 +39,9 @@ def test_deletion_by_hand() -> None:
     """p: (0.8 + 0.4 + 0.2 + 0.6) / 4 = 0.5, without 0.8: 0.3, without 0.4: 0.2, without 0.6: 0.05, without all: 0."""
     found = seen([[1.0, 0.5], [0.0, 0.25]], [[0.8, 0.4], [0.2, 0.6]])
     curve = deletion_curve(found, steps=4)
-    torch.testing.assert_close(curve.probabilities[0, :, 0], torch.tensor([0.5, 0.3, 0.2, 0.05, 0.0]).double(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        curve.probabilities[0, :, 0], torch.tensor([0.5, 0.3, 0.2, 0.05, 0.0]).double(), atol=1e-5, rtol=0
+    )
     expected = 0.25 * (0.5 / 2 + 0.3 + 0.2 + 0.05 + 0 / 2)
     assert float(Deletion(steps=4).values(found)) == pytest.approx(expected, abs=1e-5)
 
@@ -149,7 +151,10 @@ def test_perturbation_by_hand() -> None:
 def test_perturbation_of_a_class_that_is_not_predicted() -> None:
     """Class 1 of the same image is right where class 0 isn't; the predicted one is another question."""
     found = Evidence(
-        reddish([[0.7] * 9 + [0.0]]), ((1,),), torch.arange(10.0).flip(0).view(1, 1, 10), network=toy(Redness(), (1, 10))
+        reddish([[0.7] * 9 + [0.0]]),
+        ((1,),),
+        torch.arange(10.0).flip(0).view(1, 1, 10),
+        network=toy(Redness(), (1, 10)),
     )
     assert float(PositivePerturbation().values(found)) == pytest.approx(0.1 * (7 + 0.5))  # 20, ..., 90 %
     assert float(PositivePerturbation(right="predicted").values(found)) == pytest.approx(0.1 * 0.5)
