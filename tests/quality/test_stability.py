@@ -111,12 +111,13 @@ def test_max_sensitivity_agrees_with_captum() -> None:
     noise = iter(list(metric.noise(images)))
 
     def maps(inputs: Tensor | tuple[Tensor]) -> Tensor:
-        return explain(net, inputs[0] if isinstance(inputs, tuple) else inputs, classes).flatten(1)
+        (images,) = inputs if isinstance(inputs, tuple) else (inputs,)
+        return explain(net, images, classes).flatten(1)
 
     expected = metrics.sensitivity_max(
         maps,
         images,
-        perturb_func=lambda x: (x[0] + next(noise),),
+        perturb_func=lambda x: x + next(noise),
         n_perturb_samples=6,
         max_examples_per_batch=3,
     )
