@@ -110,9 +110,9 @@ def test_max_sensitivity_agrees_with_captum() -> None:
     metric = MaxSensitivity(samples=6, radius=0.05)
     noise = iter(list(metric.noise(images)))
 
-    def maps(inputs: Tensor | tuple[Tensor]) -> Tensor:
+    def maps(inputs: Tensor | tuple[Tensor]) -> tuple[Tensor]:
         (images,) = inputs if isinstance(inputs, tuple) else (inputs,)
-        return explain(net, images, classes).flatten(1)
+        return (explain(net, images, classes).flatten(1),)
 
     expected = metrics.sensitivity_max(
         maps,
