@@ -61,7 +61,7 @@ class TopOverlap(Agreement):
     name: ClassVar[str] = "top_overlap"
     title: ClassVar[str] = "IoU of the highest 10 %"
     formula: ClassVar[str] = "IoU of the sets of the highest max(1, round(share n)) of n cells of both maps"
-    reference: ClassVar[str] = "Ghorbani et al. 2019"
+    reference: ClassVar[str] = "after Ghorbani et al. 2019"
 
     share: float = parameter(0.1, "Of the cells that count as highest.", minimum=0.001, maximum=1)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from explainers import Classes, ExplainerError, ImageResult, Method, Network, NormalisedMaps, normalise, upsample
 from explainers.masking import min_max
 from explainers.pairs import Pairs
+from explainers.targets import resolve
 from quality.passes import predict
 
 T = TypeVar("T")
@@ -144,10 +145,15 @@ class Evidence:
 
     @cached_property
     def scores(self) -> Tensor:
-        """Logits of the unmasked images, shape (batch, classes), float64 on the CPU."""
+        """Logits of the unmasked images, shape (batch, classes), float64 on the CPU.
+
+        Raises:
+            InvalidTargetError: the network has no such class.
+        """
         logits = self.logits
         if logits is None:
             logits = torch.cat(list(predict(self.given(Need.NETWORK), self.images)))
+        resolve([Classes(indices) for indices in self.classes], logits)
         return logits.detach().cpu().double()
 
     @cached_property

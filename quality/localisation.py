@@ -192,16 +192,16 @@ class ThresholdIoU(BoxMetric):
     name: ClassVar[str] = "threshold_iou"
     title: ClassVar[str] = "IoU(delta)"
     formula: ClassVar[str] = (
-        "mean(internal / (box + external)); internal, external: pixels with n(up(S)) >= delta inside and outside the "
+        "mean(internal / (box + external)); internal, external: pixels with n(up(S)) > delta inside and outside the "
         "boxes, box: pixels inside"
     )
-    reference: ClassVar[str] = "Everingham et al. 2010"
+    reference: ClassVar[str] = "Chattopadhyay et al. 2018"
     direction: ClassVar[Direction] = "higher"
 
-    delta: float = parameter(0.5, "Threshold on the map in [0, 1].", minimum=0, maximum=1)
+    delta: float = parameter(0.5, "Threshold on the map in [0, 1]: 0, 0.25 and 0.5 are usual.", minimum=0, maximum=0.99)
 
     def _of_boxes(self, evidence: Evidence) -> Tensor:
-        marked, inside = evidence.pixels >= self.delta, evidence.inside
+        marked, inside = evidence.pixels > self.delta, evidence.inside
         internal, external = (marked & inside).sum(dim=(1, 2)), (marked & ~inside).sum(dim=(1, 2))
         area = inside.sum(dim=(1, 2))
         return internal.double() / (area + external).double().where(area > 0, torch.nan)

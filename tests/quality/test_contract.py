@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from explainers import InvalidParameterError, specs, validate
+from explainers import InvalidParameterError, InvalidTargetError, specs, validate
 from quality import METRICS, Evidence, MissingEvidenceError, Need, summarise
 from tests.explainers.networks import Refusing, network, pictures, prepare
 from tests.explainers.test_contract import untouched
@@ -67,7 +67,7 @@ def test_batch_equals_single(name: str) -> None:
     metric = CASES[name].metric(name)
     images = pictures(3)
     images[1] = torch.nan
-    whole = evidence(images=images)
+    whole = replace(evidence(images=images), maps=evidence().maps)  # a good map of a broken image
     together = metric.values(whole)
     assert together[2].isnan().all()  # the row of the broken image
     for index, rows in ((0, slice(0, 2)), (2, slice(3, 5))):
@@ -191,6 +191,13 @@ def test_works_inside_the_callers_inference_mode(name: str) -> None:
     expected = CASES[name].metric(name).values(evidence())
     with torch.inference_mode():
         torch.testing.assert_close(CASES[name].metric(name).values(evidence()), expected)
+
+
+def test_wrong_classes() -> None:
+    """A class that the network does not have is refused, below and above."""
+    for index in (-1, 5):
+        with pytest.raises(InvalidTargetError, match="between 0 and 4"):
+            METRICS["average_drop"]().values(replace(evidence(), classes=((0, index), (2,), (1, 4))))
 
 
 def test_wrong_evidence() -> None:

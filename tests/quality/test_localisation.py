@@ -112,10 +112,11 @@ def test_pointing_game_is_not_transposed() -> None:
 
 
 def test_threshold_iou() -> None:
-    """At 0.5 four pixels inside the left half of 8, one outside: 4 / 9; at 0.25 six and two more outside: 6 / 10."""
+    """Above 0.25 four pixels inside the left half of 8, one outside: 4 / 9; above 0.2 six and two: 6 / 10."""
     evidence = seen(MAP, boxes=boxes([[0.0, 0.0, 2.0, 4.0]]))
     assert only(ThresholdIoU(), evidence) == pytest.approx(4 / 9)
-    assert only(ThresholdIoU(delta=0.25), evidence) == pytest.approx(6 / 10)
+    assert only(ThresholdIoU(delta=0.25), evidence) == pytest.approx(4 / 9)
+    assert only(ThresholdIoU(delta=0.2), evidence) == pytest.approx(6 / 10)
 
 
 def test_max_box_accuracy() -> None:
@@ -132,6 +133,7 @@ def test_max_box_accuracy() -> None:
     assert values.tolist() == [[0, 1, 1, 1], [0, 1, 0, 0]]
     assert summarise(metric, [values]).value == 1
     assert summarise(metric, [values[:, [0, 2, 3]]]).value == 0.5
+    assert summarise(metric, [torch.tensor([[1.0, 0.0], [0.0, 1.0]])]).value == 0.5  # one threshold for all images
     assert summarise(metric, [values[:1]]).value == 1
 
 

@@ -1,11 +1,13 @@
 """Insertion, deletion, positive and negative perturbation: by hand, against the slow reference, and their cost."""
 
 import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from quality import (
     Deletion,
@@ -92,40 +94,36 @@ def test_blur_keeps_an_even_picture_of_the_mean_colour() -> None:
 
 def test_costs_what_it_must() -> None:
     """Both curves of one image: steps - 1 mixtures each, the image, the blurred image and the mean colour."""
-    found, passes = counted(Evidence(pictures(1, SIZE), ((1,),), evidence().maps[:1], network=evidence().network))
-    Insertion(steps=10).values(found)
-    Deletion(steps=10).values(found)
-    assert sum(passes) == 2 * (10 - 1) + 3
+    found = Evidence(pictures(1, SIZE), ((1,),), evidence().maps[:1], network=evidence().network)
+    with counted(found) as passes:
+        Insertion(steps=10).values(found)
+        Deletion(steps=10).values(found)
+    assert passes() == 2 * (10 - 1) + 3
 
 
 def test_several_rows_share_the_ends() -> None:
     """Two images with three rows: 2 images, 2 blurred ones, 1 mean colour, and 9 mixtures of each row twice."""
-    found, passes = counted(evidence())
-    Insertion(steps=10).values(found)
-    Deletion(steps=10).values(found)
-    assert sum(passes) == 2 + 2 + 1 + 2 * 3 * 9
+    found = evidence()
+    with counted(found) as passes:
+        Insertion(steps=10).values(found)
+        Deletion(steps=10).values(found)
+    assert passes() == 2 + 2 + 1 + 2 * 3 * 9
 
 
-def counted(found: Evidence) -> tuple[Evidence, list[int]]:
-    """The evidence, and a list that gets the number of images of every pass."""
-    passes: list[int] = []
-    net = found.network
-    assert net is not None
-    predict = net.logits
-
-    def logits(images: Tensor) -> Tensor:
-        passes.append(len(images))
-        return predict(images)
-
-    net.logits = logits  # type: ignore[method-assign]
-    return found, passes
+@contextmanager
+def counted(found: Evidence) -> Iterator[Callable[[], int]]:
+    """Counts the images that go through the network."""
+    assert found.network is not None
+    with mock.patch.object(found.network, "logits", wraps=found.network.logits) as logits:
+        yield lambda: sum(len(call.args[0]) for call in logits.call_args_list)
 
 
 def test_further_classes_come_along() -> None:
     """The most probable classes are followed in the same passes, each as if it were the row's own."""
-    found, passes = counted(evidence())
-    curve = insertion_curve(found, steps=6, top_k=2)
-    assert sum(passes) == 2 + 2 + 3 * 5
+    found = evidence()
+    with counted(found) as passes:
+        curve = insertion_curve(found, steps=6, top_k=2)
+    assert passes() == 2 + 2 + 3 * 5
     assert curve.classes.shape == (3, 3)
     best = found.scores.argsort(dim=1, descending=True)[:, :2]
     assert torch.equal(curve.classes[:, 1:], best[found.pairs.images])
