@@ -86,6 +86,8 @@ def report(arguments: argparse.Namespace) -> str:
     )
     command = f"python -m benchmarks.quality_cost --network {arguments.network} --images {len(images)}"
     return (
+        "# What the metrics cost\n\nOne forward pass of the bare network is 1. The maps are given, with the logits of the "
+        "unmasked images, one class an image.\n\n"
         f"`{command}{' --cpu-time' * arguments.cpu_time}`: {arguments.network}, batch {len(images)}, {machine()}\n\n"
         "| metrics | passes an image | cost in forward passes, median (quartiles) | pairs |\n|---|---|---|---|\n"
         + "".join(rows)

@@ -71,7 +71,6 @@ CASES = {
     "pixel_accuracy": Case(),
     "mean_iou": Case(),
     "average_precision": Case(),
-    # an inverse is as sparse or as spread out as it happens to be
     "gini_sparseness": Case(),
     "entropy": Case(),
     "border_mass": Case(),

@@ -193,6 +193,20 @@ def test_works_inside_the_callers_inference_mode(name: str) -> None:
         torch.testing.assert_close(CASES[name].metric(name).values(evidence()), expected)
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@each_metric
+def test_cuda(name: str) -> None:
+    """On a GPU the values are on the CPU, and the same to float32, wherever the images are."""
+    net = network(model(), device="cuda")
+    expected = CASES[name].metric(name).values(evidence())
+    for device in ("cpu", "cuda"):
+        whole = replace(evidence(net=net), maps=evidence().maps, images=pictures(3).to(device))
+        values = CASES[name].metric(name).values(whole)
+        assert values.device.type == "cpu"
+        torch.testing.assert_close(values, expected, rtol=1e-2, atol=2e-2)
+
+
 def test_wrong_classes() -> None:
     """A class that the network does not have is refused, below and above."""
     for index in (-1, 5):

@@ -103,6 +103,14 @@ def test_correlations() -> None:
     torch.testing.assert_close(values, correlations.nanmean(dim=1))
 
 
+@pytest.mark.parametrize(("build", "method"), [(ResidualCnn, "cam"), (ViT, "tibav"), (ViT, "raw_attention")])
+def test_methods_that_ask_for_a_structure(build: type[nn.Module], method: str) -> None:
+    """A network with random weights still is one with a linear head, or a plain transformer."""
+    correlations = ModelRandomisation().correlations(evidence(prepare(build()), method))
+    assert correlations.shape[1] > 5
+    assert correlations.isfinite().any(dim=1).all()
+
+
 def test_a_map_that_ignores_the_network_keeps_its_order() -> None:
     """Fake-CAM is the same on every network: correlation 1 at every stage."""
     assert ModelRandomisation(stages=2).values(evidence(prepare(vgg()), "fake_cam")).tolist() == pytest.approx([1] * 3)
