@@ -10,14 +10,13 @@ import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import torch
 from torch import Tensor
 
 from benchmarks.grad_cam_cost import MEAN, SIDE, STD, build
-from benchmarks.timing import Comparison, Program, compare, machine
+from benchmarks.timing import Cost, Program, compare, machine
 from explainers import METHODS, Network, TopK
 from quality import METRICS, Metric, of_results
 
@@ -75,10 +74,10 @@ def report(arguments: argparse.Namespace) -> str:
 
     made = programs(network, images)
     clock = time.process_time if arguments.cpu_time else time.perf_counter
-    costs: dict[str, Any] = {}
+    costs: dict[str, Cost] = {}
     for title, program in made.items():
         pairs = arguments.long_pairs if title == LONG else arguments.pairs
-        found: Comparison = compare(forward, {title: program}, seconds=0, least_pairs=pairs, title=title, clock=clock)
+        found = compare(forward, {title: program}, seconds=0, least_pairs=pairs, title=title, clock=clock)
         costs[title] = found.costs[title]
     rows = (
         f"| {title} | {passes(network, program, len(images)):.2f} | {costs[title]} | {costs[title].pairs} |\n"
@@ -86,8 +85,8 @@ def report(arguments: argparse.Namespace) -> str:
     )
     command = f"python -m benchmarks.quality_cost --network {arguments.network} --images {len(images)}"
     return (
-        "# What the metrics cost\n\nOne forward pass of the bare network is 1. The maps are given, with the logits of the "
-        "unmasked images, one class an image.\n\n"
+        "# What the metrics cost\n\nOne forward pass of the bare network is 1. The maps are given, with the logits of "
+        "the unmasked images, one class an image.\n\n"
         f"`{command}{' --cpu-time' * arguments.cpu_time}`: {arguments.network}, batch {len(images)}, {machine()}\n\n"
         "| metrics | passes an image | cost in forward passes, median (quartiles) | pairs |\n|---|---|---|---|\n"
         + "".join(rows)

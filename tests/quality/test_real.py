@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from explainers import METHODS, ImageResult, Network, TopK
-from quality import METRICS, Evidence, Figure, of_results, summarise
+from quality import METRICS, Evidence, Figure, explain_by, of_results, summarise
 from tests.real_networks import prepared
 
 pytestmark = pytest.mark.real
@@ -59,6 +59,20 @@ def test_random_maps_are_worse_than_grad_cam() -> None:
     assert ours["insertion"].value > theirs["insertion"].value + 0.05
     assert ours["deletion"].value < theirs["deletion"].value
     assert ours["average_drop"].value < theirs["average_drop"].value
+
+
+@pytest.mark.parametrize(("name", "method"), [(NAMES[0], "grad_cam"), ("vit_tiny_patch16_224", "tibav")])
+def test_maps_depend_on_what_the_network_has_learnt(name: str, method: str) -> None:
+    """With random weights little of their order is left; that of Fake-CAM stays."""
+    model, network, images = prepared(name)
+    left = []
+    for each in (method, "fake_cam"):
+        way = METHODS[each]()
+        explained = way.explain(network, images[:3], [TopK(1)] * 3)
+        whole = of_results(network, images[:3], explained, model=model, explain=explain_by(way))
+        left.append(figures(whole, ("model_randomisation",), stages=4)["model_randomisation"].value)
+    assert left[0] < 0.4
+    assert left[1] > 0.999
 
 
 def test_batch_equals_single() -> None:
