@@ -237,6 +237,21 @@ class Network:
             raise NotApplicableError("the network has no layer with a spatial map")
         return self._target.info
 
+    @property
+    def mean_colour(self) -> Tensor:
+        """The pixel that the model's normalisation takes to zero, shape (channels, 1, 1), float32."""
+        return self._mean[0].float()
+
+    def like(self, model: nn.Module) -> Self:
+        """Another model ready to explain: with the same input, normalisation, target layer and device.
+
+        Raises:
+            UnknownLayerError, NotApplicableError: as in the constructor.
+        """
+        mean, std = self._statistics
+        layer = None if self._target is None else self._target.info.path
+        return type(self)(model, input_size=self.input_size, mean=mean, std=std, target_layer=layer, device=self.device)
+
     def _normalise(self, images: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         if images.dim() != 4 or tuple(images.shape[2:]) != tuple(self.input_size):
             raise ValueError(f"images must have shape (batch, 3, {self.input_size[0]}, {self.input_size[1]})")

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from explainers import Network, NotApplicableError, UnknownLayerError
 from tests.explainers.cases import SUBJECTS, model_of, network_of
-from tests.explainers.networks import MEAN, STD, ResidualCnn, network, perceptron, pictures, prepare
+from tests.explainers.networks import MEAN, STD, ResidualCnn, network, perceptron, pictures, prepare, vgg
 
 
 def expected_logits(model: nn.Module, images: Tensor) -> Tensor:
@@ -95,6 +95,30 @@ def test_refuses_models_that_return_no_logits(output: str) -> None:
 
     with pytest.raises(NotApplicableError, match="must return logits"):
         Network(Odd(), input_size=(32, 32), mean=MEAN, std=STD)
+
+
+def test_mean_colour() -> None:
+    """The pixel that becomes zero behind the model's normalisation."""
+    net = network(nn.Flatten(), (4, 4))
+    assert torch.equal(net.predict(net.mean_colour.expand(1, 3, 4, 4)), torch.zeros(1, 3 * 4 * 4))
+
+
+def test_like() -> None:
+    """Another model gets the same input, normalisation and target layer, and gives its own answers."""
+    first = network(model_of("vgg"), target_layer="0.2")
+    other = prepare(vgg(), seed=5)
+    second = first.like(other)
+    expected = network(other, target_layer="0.2")
+    assert torch.equal(second.predict(pictures()), expected.predict(pictures()))
+    assert not torch.equal(second.predict(pictures()), first.predict(pictures()))
+    assert second.target_layer == expected.target_layer
+
+
+def test_like_a_network_without_layers() -> None:
+    """Where there is no target layer, the other one has none either."""
+    other = network(prepare(perceptron())).like(prepare(perceptron(), seed=5))
+    with pytest.raises(NotApplicableError):
+        _ = other.target_layer
 
 
 @pytest.mark.cuda
