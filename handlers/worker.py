@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from handlers.answers import answer
+from handlers.assess import assess
 from handlers.batch import Outcome, compute
 from handlers.converters import from_error, from_seconds, to_deadline
 from handlers.describe import describe
@@ -67,7 +68,8 @@ class Worker:
         if isinstance(outcome, WorkError):
             return from_error(outcome)
         try:
-            result = answer(job, outcome, self.model, self.limits.max_render_side)
+            assessment = assess(job, outcome.result, self.model.network)
+            result = answer(job, outcome, assessment, self.model, self.limits.max_render_side)
             return WorkResponse(status=WORK_STATUS_OK, image=result)
         except Exception as error:
             return from_error(to_work_error(error, job.request_id))

@@ -21,6 +21,7 @@ class DeployedModel:
         state: how its workers are.
         description: what the worker said of it; None until it was ready for the first time.
         methods: the saliency methods that its worker knows, by name.
+        metrics: the metrics that its worker computes for a request, by name.
         indices: class indices by label (several where labels repeat).
     """
 
@@ -28,6 +29,7 @@ class DeployedModel:
     state: types_pb2.ModelState = types_pb2.MODEL_STATE_UNAVAILABLE
     description: types_pb2.Model | None = None
     methods: Mapping[str, types_pb2.MethodInfo] = field(default_factory=dict)
+    metrics: Mapping[str, types_pb2.MetricInfo] = field(default_factory=dict)
     indices: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
@@ -111,5 +113,6 @@ class Catalog:
             self._models[name],
             description=result.model,
             methods=MappingProxyType({method.name: method for method in result.methods}),
+            metrics=MappingProxyType({metric.name: metric for metric in result.metrics}),
             indices=MappingProxyType(indices),
         )

@@ -26,7 +26,7 @@ class Metrics:
         )
         self.stage_seconds = Histogram(
             "whylight_stage_duration_seconds",
-            "Time of one stage of a request: transport, decode, compute, render.",
+            "Time of one stage of a request: transport, decode, compute, render, quality.",
             (*labels, "stage"),
             buckets=BUCKETS,
             registry=registry,

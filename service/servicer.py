@@ -77,6 +77,11 @@ class ExplanationServicer(api_grpc.ExplanationServiceServicer):
         listed = [method for method in methods.values() if method.models or not request.model]
         return api.ListMethodsResponse(methods=listed)
 
+    async def ListMetrics(self, request: api.ListMetricsRequest, context: Context) -> api.ListMetricsResponse:  # noqa: N802
+        """The metrics that the workers compute."""
+        metrics = {name: info for model in self._catalog for name, info in model.metrics.items()}
+        return api.ListMetricsResponse(metrics=metrics.values())
+
     def _model(self, request: api.PredictRequest | api.ExplainRequest) -> DeployedModel:
         model = self._catalog.get_ready(request.model, request.model_version)
         observation.current().model = model.name

@@ -31,6 +31,7 @@ def to_work_request(command: PredictCommand, request_id: str, timeout: float) ->
         work.class_indices.extend(command.class_indices)
         work.target_top_k = command.target_top_k
         work.output.CopyFrom(command.output)
+        work.quality.CopyFrom(command.quality)
     return _request(request_id, timeout, image=work)
 
 
