@@ -49,7 +49,7 @@ class ExplanationServicer(api_grpc.ExplanationServiceServicer):
         observation.current().method = str(command.method.WhichOneof("method"))
         result = await self._work(command, context)
         degenerate = sum(explanation.map.degenerate for explanation in result.explanations)
-        self._metrics.degenerate.labels(model.name, observation.current().method).inc(degenerate)
+        self._metrics.answered(observation.current(), model.known.version, len(result.explanations), degenerate)
         return from_result.to_explain_response(result, model, observation.current())
 
     async def ListModels(self, request: api.ListModelsRequest, context: Context) -> api.ListModelsResponse:  # noqa: N802
