@@ -78,9 +78,8 @@ class ExplanationServicer(api_grpc.ExplanationServiceServicer):
         return api.ListMethodsResponse(methods=listed)
 
     def _model(self, request: api.PredictRequest | api.ExplainRequest) -> DeployedModel:
-        model = self._catalog.get_ready(request.model, request.model_version)
-        observation.current().model = model.name
-        return model
+        observation.current().model = self._catalog.get(request.model).name  # refusals count for their model, too
+        return self._catalog.get_ready(request.model, request.model_version)
 
     async def _work(self, command: PredictCommand, context: Context) -> worker_pb2.ImageResult:
         """Have a worker carry out a command within the client's deadline."""
