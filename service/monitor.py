@@ -91,8 +91,7 @@ class Monitor:
 
     async def _update(self, model: DeployedModel, workers: ModelWorkers | None) -> None:
         ready, total = (workers.ready, workers.total) if workers else (0, 0)
-        self._metrics.ready_workers.labels(model.name).set(ready)
-        self._metrics.workers.labels(model.name).set(total)
+        self._metrics.looked_at(model.name, ready, total)
         answers = bool(ready) and (model.state in SERVING or await self._describe(model))
         if model.name in self._catalog:
             self._catalog.set_state(model.name, _state(ready if answers else 0, total, model.description is not None))

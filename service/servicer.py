@@ -49,7 +49,7 @@ class ExplanationServicer(api_grpc.ExplanationServiceServicer):
         observation.current().method = str(command.method.WhichOneof("method"))
         result = await self._work(command, context)
         degenerate = sum(explanation.map.degenerate for explanation in result.explanations)
-        self._metrics.degenerate.labels(model.name, observation.current().method).inc(degenerate)
+        self._metrics.answered(observation.current(), model.known.version, len(result.explanations), degenerate)
         return from_result.to_explain_response(result, model, observation.current())
 
     async def ListModels(self, request: api.ListModelsRequest, context: Context) -> api.ListModelsResponse:  # noqa: N802
@@ -83,9 +83,8 @@ class ExplanationServicer(api_grpc.ExplanationServiceServicer):
         return api.ListMetricsResponse(metrics=metrics.values())
 
     def _model(self, request: api.PredictRequest | api.ExplainRequest) -> DeployedModel:
-        model = self._catalog.get_ready(request.model, request.model_version)
-        observation.current().model = model.name
-        return model
+        observation.current().model = self._catalog.get(request.model).name  # refusals count for their model, too
+        return self._catalog.get_ready(request.model, request.model_version)
 
     async def _work(self, command: PredictCommand, context: Context) -> worker_pb2.ImageResult:
         """Have a worker carry out a command within the client's deadline."""
