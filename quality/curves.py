@@ -33,7 +33,8 @@ class Curve:
 
     def area(self) -> Tensor:
         """Area under the curve of each row's class, by trapezoids, shape (rows,)."""
-        return torch.trapezoid(self.probabilities[:, :, 0], self.shares, dim=1)
+        area: Tensor = torch.trapezoid(self.probabilities[:, :, 0], self.shares, dim=1)
+        return area.clamp(max=1)  # but for rounding it is at most 1
 
 
 def deletion_curve(evidence: Evidence, steps: int, baseline: Baseline = "mean", top_k: int = 0) -> Curve:

@@ -96,7 +96,7 @@ class Perturbation(Metric, abc.ABC):
         answer = evidence.pairs.classes if self.right == "target" else unchanged
         if self.with_zero:
             predictions = torch.cat([unchanged[:, None], predictions], dim=1)
-        return torch.trapezoid((predictions == answer[:, None]).double(), dx=0.1, dim=1)
+        return torch.trapezoid((predictions == answer[:, None]).double(), dim=1) / 10
 
 
 @register

@@ -45,7 +45,8 @@ class Entropy(Metric):
     def _values(self, evidence: Evidence) -> Tensor:
         values = evidence.native.maps.flatten(1).double()
         shares = values / _energy(values)[:, None]
-        return -torch.xlogy(shares, shares).sum(dim=1) / math.log(max(values.shape[1], 2))
+        entropy = -torch.xlogy(shares, shares).sum(dim=1)
+        return (entropy / math.log(max(values.shape[1], 2))).clamp(0, 1)  # but for rounding it is there
 
 
 def _energy(values: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from explainers import METHODS, Classes, Network
+from explainers import METHODS, Network
 from quality import METRICS, Evidence, Metric, explain_by
 from tests.explainers.networks import ResidualCnn, network, pictures, prepare
 from tests.quality.toys import RedObject, middle, toy

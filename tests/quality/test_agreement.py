@@ -9,7 +9,7 @@ from tests.quality.toys import seen
 
 
 def test_rank_correlation() -> None:
-    """Ranks 1, 2.5, 2.5, 4 and 1, 2, 3, 4: deviations (-1.5, 0, 0, 1.5) and (-1.5, -.5, .5, 1.5): 4.5 / sqrt(4.5 * 5)."""
+    """Ranks 1, 2.5, 2.5, 4 and 1 to 4, deviating by -1.5, 0, 0, 1.5 and -1.5, -.5, .5, 1.5: 4.5 / sqrt(4.5 * 5)."""
     evidence = seen([[0.0, 0.5], [0.5, 1.0]], other_maps=torch.tensor([[[0.0, 1.0], [7.0, 8.0]]]))
     assert float(RankCorrelation().values(evidence)) == pytest.approx(4.5 / (4.5 * 5) ** 0.5)
 

@@ -102,21 +102,22 @@ def test_infidelity_agrees_with_captum(rescale: bool, perturbation: str) -> None
 
 @pytest.mark.oracle
 def test_max_sensitivity_agrees_with_captum() -> None:
-    """With our noise, for Grad-CAM."""
+    """With our noise, for Layer-CAM."""
     metrics = pytest.importorskip("captum.metrics")
     net, images, classes = network(prepare(vgg())), pictures(3), ((0,), (3,), (1,))
-    explain = explain_by(METHODS["grad_cam"]())
+    explain = explain_by(METHODS["layer_cam"]())
     evidence = Evidence(images, classes, explain(net, images, classes), network=net, explain=explain)
     metric = MaxSensitivity(samples=6, radius=0.05)
     noise = iter(list(metric.noise(images)))
 
-    def maps(inputs: Tensor | tuple[Tensor]) -> Tensor:
-        return explain(net, inputs[0] if isinstance(inputs, tuple) else inputs, classes).flatten(1)
+    def maps(inputs: Tensor | tuple[Tensor]) -> tuple[Tensor]:
+        (images,) = inputs if isinstance(inputs, tuple) else (inputs,)
+        return (explain(net, images, classes).flatten(1),)
 
     expected = metrics.sensitivity_max(
         maps,
         images,
-        perturb_func=lambda x: (x[0] + next(noise),),
+        perturb_func=lambda x: x + next(noise),
         n_perturb_samples=6,
         max_examples_per_batch=3,
     )
