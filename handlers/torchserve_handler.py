@@ -12,6 +12,7 @@ from handlers.faults import DeviceLostError, place
 from handlers.loading import LoadError, choose_device, load_model
 from handlers.settings import Limits
 from handlers.worker import Worker
+from model_store.lanes import is_background
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ class TorchServeHandler:
         except LoadError as error:
             logger.error("model refused: %s", error)
             raise
+        if is_background(str(getattr(context, "model_name", ""))):
+            _step_back()
         threads = limits.threads or model.document.threads
         if threads is not None:
             torch.set_num_threads(threads)
@@ -65,3 +68,11 @@ class TorchServeHandler:
             # Nothing in this process can use the GPU again. TorchServe starts a new worker.
             logger.critical("the GPU does not answer, the worker ends: %s", place(error))
             os._exit(EXIT_DEVICE_LOST)
+
+
+def _step_back() -> None:
+    """Use the processor only when nothing else wants it: those who wait for an answer go first."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    except (AttributeError, OSError):  # not Linux, or not allowed here
+        os.nice(19)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
+from explainers import METHODS
 from handlers.answers import answer
 from handlers.assess import assess
 from handlers.batch import Outcome, compute
@@ -15,8 +16,9 @@ from handlers.errors import DeadlineError, InvalidWorkError, ResponseTooLargeErr
 from handlers.faults import to_work_error
 from handlers.jobs import Job, prepare
 from handlers.loading import LoadedModel
+from handlers.sanity import check
 from handlers.settings import Limits
-from protos.worker.v1.worker_pb2 import WORK_STATUS_OK, WorkRequest, WorkResponse
+from protos.worker.v1.worker_pb2 import WORK_STATUS_OK, SanityResult, WorkRequest, WorkResponse
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,10 @@ class Worker:
             match request.WhichOneof("work"):
                 case "describe":
                     return WorkResponse(status=WORK_STATUS_OK, description=describe(self.model))
+                case "sanity":
+                    known = [name for name in request.sanity.methods if name in METHODS]
+                    checks = check(self.model, known)
+                    return WorkResponse(status=WORK_STATUS_OK, sanity=SanityResult(checks=checks))
                 case "image":
                     return prepare(request, self.model, self.limits)
                 case _:

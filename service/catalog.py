@@ -1,6 +1,6 @@
 """The deployed models: what their workers said of themselves, and how they are."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -23,6 +23,7 @@ class DeployedModel:
         methods: the saliency methods that its worker knows, by name.
         metrics: the metrics that its worker computes for a request, by name.
         indices: class indices by label (several where labels repeat).
+        checks: what its sanity check found; empty until it is done.
     """
 
     name: str
@@ -31,6 +32,7 @@ class DeployedModel:
     methods: Mapping[str, types_pb2.MethodInfo] = field(default_factory=dict)
     metrics: Mapping[str, types_pb2.MetricInfo] = field(default_factory=dict)
     indices: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    checks: tuple[types_pb2.SanityCheck, ...] = ()
 
     @property
     def known(self) -> types_pb2.Model:
@@ -103,6 +105,11 @@ class Catalog:
     def set_state(self, name: str, state: types_pb2.ModelState) -> None:
         """Record how a model's workers are."""
         self._models[name] = replace(self._models[name], state=state)
+
+    def checked(self, name: str, checks: Iterable[types_pb2.SanityCheck]) -> None:
+        """Record what the sanity check of a model found."""
+        if name in self._models:
+            self._models[name] = replace(self._models[name], checks=tuple(checks))
 
     def describe(self, name: str, result: worker_pb2.DescribeResult) -> None:
         """Record what a worker said of its model."""

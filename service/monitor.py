@@ -10,6 +10,7 @@ from typing import Protocol
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
+from model_store.lanes import is_background
 from protos.explain.v1 import types_pb2
 from service.catalog import SERVING, Catalog, DeployedModel
 from service.converters import worker
@@ -84,7 +85,8 @@ class Monitor:
             workers = {}
         if self._discover:
             for name in workers.keys() - self._foreign:
-                self._catalog.declare(name)
+                if not is_background(name):
+                    self._catalog.declare(name)
         await asyncio.gather(*(self._update(model, workers.get(model.name)) for model in self._catalog))
         self._metrics.worker_restarts.set(self._restarts())
         await self._tell()

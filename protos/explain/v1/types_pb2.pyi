@@ -246,8 +246,22 @@ class MethodSupport(_message.Message):
     reason: str
     def __init__(self, method: _Optional[str] = ..., supported: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
 
+class SanityCheck(_message.Message):
+    __slots__ = ("method", "rank_correlation", "passed", "stages", "images")
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    RANK_CORRELATION_FIELD_NUMBER: _ClassVar[int]
+    PASSED_FIELD_NUMBER: _ClassVar[int]
+    STAGES_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    method: str
+    rank_correlation: float
+    passed: bool
+    stages: int
+    images: int
+    def __init__(self, method: _Optional[str] = ..., rank_correlation: _Optional[float] = ..., passed: _Optional[bool] = ..., stages: _Optional[int] = ..., images: _Optional[int] = ...) -> None: ...
+
 class Model(_message.Message):
-    __slots__ = ("name", "version", "state", "description", "architecture", "weights_digest", "preprocessing_digest", "input_height", "input_width", "labels", "class_count", "target_layer", "layers", "methods", "device", "library_versions")
+    __slots__ = ("name", "version", "state", "description", "architecture", "weights_digest", "preprocessing_digest", "input_height", "input_width", "labels", "class_count", "target_layer", "layers", "methods", "device", "library_versions", "sanity_checks")
     class LibraryVersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -271,6 +285,7 @@ class Model(_message.Message):
     METHODS_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     LIBRARY_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    SANITY_CHECKS_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     state: ModelState
@@ -287,7 +302,8 @@ class Model(_message.Message):
     methods: _containers.RepeatedCompositeFieldContainer[MethodSupport]
     device: str
     library_versions: _containers.ScalarMap[str, str]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., description: _Optional[str] = ..., architecture: _Optional[str] = ..., weights_digest: _Optional[str] = ..., preprocessing_digest: _Optional[str] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., class_count: _Optional[int] = ..., target_layer: _Optional[_Union[Layer, _Mapping]] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., methods: _Optional[_Iterable[_Union[MethodSupport, _Mapping]]] = ..., device: _Optional[str] = ..., library_versions: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    sanity_checks: _containers.RepeatedCompositeFieldContainer[SanityCheck]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., description: _Optional[str] = ..., architecture: _Optional[str] = ..., weights_digest: _Optional[str] = ..., preprocessing_digest: _Optional[str] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., class_count: _Optional[int] = ..., target_layer: _Optional[_Union[Layer, _Mapping]] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., methods: _Optional[_Iterable[_Union[MethodSupport, _Mapping]]] = ..., device: _Optional[str] = ..., library_versions: _Optional[_Mapping[str, str]] = ..., sanity_checks: _Optional[_Iterable[_Union[SanityCheck, _Mapping]]] = ...) -> None: ...
 
 class ParameterInfo(_message.Message):
     __slots__ = ("name", "type", "default_value", "minimum", "maximum", "description")

@@ -34,20 +34,28 @@ WORK_STATUS_RESOURCE_EXHAUSTED: WorkStatus
 WORK_STATUS_INTERNAL: WorkStatus
 
 class WorkRequest(_message.Message):
-    __slots__ = ("request_id", "deadline", "describe", "image")
+    __slots__ = ("request_id", "deadline", "describe", "image", "sanity")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
     DESCRIBE_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
+    SANITY_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     deadline: _timestamp_pb2.Timestamp
     describe: DescribeWork
     image: ImageWork
-    def __init__(self, request_id: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., describe: _Optional[_Union[DescribeWork, _Mapping]] = ..., image: _Optional[_Union[ImageWork, _Mapping]] = ...) -> None: ...
+    sanity: SanityWork
+    def __init__(self, request_id: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., describe: _Optional[_Union[DescribeWork, _Mapping]] = ..., image: _Optional[_Union[ImageWork, _Mapping]] = ..., sanity: _Optional[_Union[SanityWork, _Mapping]] = ...) -> None: ...
 
 class DescribeWork(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class SanityWork(_message.Message):
+    __slots__ = ("methods",)
+    METHODS_FIELD_NUMBER: _ClassVar[int]
+    methods: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, methods: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ImageWork(_message.Message):
     __slots__ = ("image", "top_k", "method", "class_indices", "target_top_k", "output", "quality")
@@ -76,20 +84,28 @@ class FieldViolation(_message.Message):
     def __init__(self, field: _Optional[str] = ..., description: _Optional[str] = ...) -> None: ...
 
 class WorkResponse(_message.Message):
-    __slots__ = ("status", "reason", "message", "violations", "description", "image")
+    __slots__ = ("status", "reason", "message", "violations", "description", "image", "sanity")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     VIOLATIONS_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
+    SANITY_FIELD_NUMBER: _ClassVar[int]
     status: WorkStatus
     reason: str
     message: str
     violations: _containers.RepeatedCompositeFieldContainer[FieldViolation]
     description: DescribeResult
     image: ImageResult
-    def __init__(self, status: _Optional[_Union[WorkStatus, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., violations: _Optional[_Iterable[_Union[FieldViolation, _Mapping]]] = ..., description: _Optional[_Union[DescribeResult, _Mapping]] = ..., image: _Optional[_Union[ImageResult, _Mapping]] = ...) -> None: ...
+    sanity: SanityResult
+    def __init__(self, status: _Optional[_Union[WorkStatus, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., violations: _Optional[_Iterable[_Union[FieldViolation, _Mapping]]] = ..., description: _Optional[_Union[DescribeResult, _Mapping]] = ..., image: _Optional[_Union[ImageResult, _Mapping]] = ..., sanity: _Optional[_Union[SanityResult, _Mapping]] = ...) -> None: ...
+
+class SanityResult(_message.Message):
+    __slots__ = ("checks",)
+    CHECKS_FIELD_NUMBER: _ClassVar[int]
+    checks: _containers.RepeatedCompositeFieldContainer[_types_pb2.SanityCheck]
+    def __init__(self, checks: _Optional[_Iterable[_Union[_types_pb2.SanityCheck, _Mapping]]] = ...) -> None: ...
 
 class DescribeResult(_message.Message):
     __slots__ = ("model", "methods", "metrics")
