@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from explainers import Explanation, upsample
+from handlers.assess import Assessment
 from handlers.batch import Computed
 from handlers.converters import from_map, from_method, from_scores, from_seconds, most_probable
 from handlers.jobs import Job
@@ -29,7 +30,9 @@ class _Picture:
     to_picture: Affine
 
 
-def answer(job: Job, computed: Computed, model: LoadedModel, max_render_side: int) -> worker_pb2.ImageResult:
+def answer(
+    job: Job, computed: Computed, assessment: Assessment, model: LoadedModel, max_render_side: int
+) -> worker_pb2.ImageResult:
     """The result of one item; the time in the handler is left for later."""
     started = time.perf_counter()
     result = computed.result
@@ -44,7 +47,11 @@ def answer(job: Job, computed: Computed, model: LoadedModel, max_render_side: in
         ),
         decode=from_seconds(job.decode_seconds),
         compute=from_seconds(computed.seconds),
+        quality=from_seconds(assessment.seconds),
+        warnings=assessment.warnings,
     )
+    for explanation, figures in zip(message.explanations, assessment.figures, strict=True):
+        explanation.quality.extend(figures)
     if job.method is not None:
         message.resolved_method.CopyFrom(from_method(job.method))
         message.target_layer = job.method.target_layer(model.network)

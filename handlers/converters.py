@@ -91,18 +91,23 @@ def from_method_class(kind: type[Method]) -> types_pb2.MethodInfo:
         reference=kind.reference,
         description=kind.description,
         requirement=kind.requirement,
-        parameters=[
-            types_pb2.ParameterInfo(
-                name=spec.name,
-                type=PARAMETER_TYPES[spec.kind],
-                default_value=_default_text(spec.default),
-                minimum=spec.minimum,
-                maximum=spec.maximum,
-                description=spec.description,
-            )
-            for spec in specs(kind)
-        ],
+        parameters=from_parameters(kind),
     )
+
+
+def from_parameters(kind: type) -> list[types_pb2.ParameterInfo]:
+    """What clients may know of the parameters of a method or a metric."""
+    return [
+        types_pb2.ParameterInfo(
+            name=spec.name,
+            type=PARAMETER_TYPES[spec.kind],
+            default_value=_default_text(spec.default),
+            minimum=spec.minimum,
+            maximum=spec.maximum,
+            description=spec.description,
+        )
+        for spec in specs(kind)
+    ]
 
 
 def _default_text(value: object) -> str:

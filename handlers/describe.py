@@ -9,6 +9,7 @@ import torch
 from explainers import METHODS, ExplainerError, LayerInfo, Method, Network
 from handlers.converters import from_layer, from_method_class
 from handlers.loading import LoadedModel
+from handlers.metrics import OFFERED, from_metric_class
 from protos.explain.v1 import types_pb2
 from protos.worker.v1 import worker_pb2
 
@@ -35,7 +36,11 @@ def describe(model: LoadedModel) -> worker_pb2.DescribeResult:
     target = _target_layer(network)
     if target is not None:
         message.target_layer.CopyFrom(from_layer(target))
-    return worker_pb2.DescribeResult(model=message, methods=[from_method_class(kind) for kind in METHODS.values()])
+    return worker_pb2.DescribeResult(
+        model=message,
+        methods=[from_method_class(kind) for kind in METHODS.values()],
+        metrics=[from_metric_class(kind) for kind in OFFERED.values()],
+    )
 
 
 def device_text(device: torch.device) -> str:

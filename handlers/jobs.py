@@ -10,6 +10,7 @@ from handlers.converters import Output, to_deadline, to_method, to_output, to_ta
 from handlers.errors import from_explainer
 from handlers.images import DecodedImage, decode
 from handlers.loading import LoadedModel
+from handlers.metrics import Quality, to_quality
 from handlers.preprocess import Geometry, geometry, to_input
 from handlers.settings import Limits
 from protos.worker.v1 import worker_pb2
@@ -26,6 +27,7 @@ class Job:
         targets: the classes to explain; not looked at in predictions.
         top_k: how many classes to return.
         output: what to send besides the numbers.
+        quality: what to find out about each explanation.
         image: as it was decoded.
         plan: how `image` became `pixels`.
         pixels: shape (3, height, width), float32 in [0, 1].
@@ -38,6 +40,7 @@ class Job:
     targets: Targets
     top_k: int
     output: Output
+    quality: Quality
     image: DecodedImage
     plan: Geometry
     pixels: Tensor
@@ -54,6 +57,7 @@ def prepare(request: worker_pb2.WorkRequest, model: LoadedModel, limits: Limits)
     method = _method(work, model.network)
     targets = to_targets(work, model.network.class_count)
     output = to_output(work.output)
+    quality = to_quality(work.quality, model.network)
     started = time.perf_counter()
     image = decode(work.image, limits)
     plan = geometry((image.pixels.height, image.pixels.width), model.document.preprocessing)
@@ -65,6 +69,7 @@ def prepare(request: worker_pb2.WorkRequest, model: LoadedModel, limits: Limits)
         targets=targets,
         top_k=work.top_k,
         output=output,
+        quality=quality,
         image=image,
         plan=plan,
         pixels=pixels,

@@ -45,11 +45,13 @@ class LoadedModel:
 
     Attributes:
         document: what the archive says of it.
-        network: ready to explain, on `device`.
+        module: as it was built, on `device`.
+        network: `module` ready to explain: the two share their weights.
         device: "cpu" or "cuda:0".
     """
 
     document: ModelDocument
+    module: nn.Module
     network: Network
     device: torch.device
 
@@ -62,10 +64,11 @@ def load_model(folder: Path, device: torch.device) -> LoadedModel:
     """
     document = _read_document(folder)
     _verify(folder / document.weights, document)
-    network = _prepare(_build(folder, document, device), document, device)
+    module = _build(folder, document, device)
+    network = _prepare(module, document, device)
     if len(document.labels) != network.class_count:
         raise LoadError(f"{document.name}: {len(document.labels)} labels for {network.class_count} classes")
-    return LoadedModel(document, network, device)
+    return LoadedModel(document, module, network, device)
 
 
 def choose_device(gpu_id: int | None) -> torch.device:

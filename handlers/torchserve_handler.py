@@ -12,10 +12,12 @@ from handlers.faults import DeviceLostError, place
 from handlers.loading import LoadError, choose_device, load_model
 from handlers.settings import Limits
 from handlers.worker import Worker
+from model_store.lanes import is_background
 
 logger = logging.getLogger(__name__)
 
 EXIT_DEVICE_LOST = 4
+LAST = 19  # the kindest niceness there is
 
 
 class TorchServeHandler:
@@ -41,6 +43,8 @@ class TorchServeHandler:
         except LoadError as error:
             logger.error("model refused: %s", error)
             raise
+        if is_background(str(getattr(context, "model_name", ""))):
+            _step_back()
         threads = limits.threads or model.document.threads
         if threads is not None:
             torch.set_num_threads(threads)
@@ -65,3 +69,8 @@ class TorchServeHandler:
             # Nothing in this process can use the GPU again. TorchServe starts a new worker.
             logger.critical("the GPU does not answer, the worker ends: %s", place(error))
             os._exit(EXIT_DEVICE_LOST)
+
+
+def _step_back() -> None:
+    """Let everybody who waits for an answer go first on a busy processor."""
+    os.nice(LAST)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
+from explainers import METHODS
 from handlers.answers import answer
+from handlers.assess import assess
 from handlers.batch import Outcome, compute
 from handlers.converters import from_error, from_seconds, to_deadline
 from handlers.describe import describe
@@ -14,8 +16,9 @@ from handlers.errors import DeadlineError, InvalidWorkError, ResponseTooLargeErr
 from handlers.faults import to_work_error
 from handlers.jobs import Job, prepare
 from handlers.loading import LoadedModel
+from handlers.sanity import check
 from handlers.settings import Limits
-from protos.worker.v1.worker_pb2 import WORK_STATUS_OK, WorkRequest, WorkResponse
+from protos.worker.v1.worker_pb2 import WORK_STATUS_OK, SanityResult, WorkRequest, WorkResponse
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,10 @@ class Worker:
             match request.WhichOneof("work"):
                 case "describe":
                     return WorkResponse(status=WORK_STATUS_OK, description=describe(self.model))
+                case "sanity":
+                    known = [name for name in request.sanity.methods if name in METHODS]
+                    checks = check(self.model, known)
+                    return WorkResponse(status=WORK_STATUS_OK, sanity=SanityResult(checks=checks))
                 case "image":
                     return prepare(request, self.model, self.limits)
                 case _:
@@ -67,7 +74,8 @@ class Worker:
         if isinstance(outcome, WorkError):
             return from_error(outcome)
         try:
-            result = answer(job, outcome, self.model, self.limits.max_render_side)
+            assessment = assess(job, outcome.result, self.model.network)
+            result = answer(job, outcome, assessment, self.model, self.limits.max_render_side)
             return WorkResponse(status=WORK_STATUS_OK, image=result)
         except Exception as error:
             return from_error(to_work_error(error, job.request_id))

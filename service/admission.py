@@ -20,6 +20,7 @@ class Admission:
         self._in_flight = in_flight
         self._queue_size = queue_size
         self._metrics = metrics
+        self._metrics.queue_capacity.set(queue_size)
         self._rooms: dict[str, asyncio.Semaphore] = {}
         self._waiting: dict[str, int] = {}
         self.draining = False

@@ -1,6 +1,6 @@
 """The deployed models: what their workers said of themselves, and how they are."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -21,14 +21,18 @@ class DeployedModel:
         state: how its workers are.
         description: what the worker said of it; None until it was ready for the first time.
         methods: the saliency methods that its worker knows, by name.
+        metrics: the metrics that its worker computes for a request, by name.
         indices: class indices by label (several where labels repeat).
+        checks: what its sanity check found; empty until it is done.
     """
 
     name: str
     state: types_pb2.ModelState = types_pb2.MODEL_STATE_UNAVAILABLE
     description: types_pb2.Model | None = None
     methods: Mapping[str, types_pb2.MethodInfo] = field(default_factory=dict)
+    metrics: Mapping[str, types_pb2.MetricInfo] = field(default_factory=dict)
     indices: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    checks: tuple[types_pb2.SanityCheck, ...] = ()
 
     @property
     def known(self) -> types_pb2.Model:
@@ -102,6 +106,11 @@ class Catalog:
         """Record how a model's workers are."""
         self._models[name] = replace(self._models[name], state=state)
 
+    def checked(self, name: str, checks: Iterable[types_pb2.SanityCheck]) -> None:
+        """Record what the sanity check of a model found."""
+        if name in self._models:
+            self._models[name] = replace(self._models[name], checks=tuple(checks))
+
     def describe(self, name: str, result: worker_pb2.DescribeResult) -> None:
         """Record what a worker said of its model."""
         indices: dict[str, tuple[int, ...]] = {}
@@ -111,5 +120,6 @@ class Catalog:
             self._models[name],
             description=result.model,
             methods=MappingProxyType({method.name: method for method in result.methods}),
+            metrics=MappingProxyType({metric.name: metric for metric in result.metrics}),
             indices=MappingProxyType(indices),
         )

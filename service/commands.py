@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from protos.explain.v1 import explanation_service_pb2, method_pb2
+from protos.explain.v1 import explanation_service_pb2, method_pb2, quality_pb2
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,11 @@ class ExplainCommand(PredictCommand):
         class_indices: the classes to explain; empty when `target_top_k` decides.
         target_top_k: explain the k most probable classes; 0 when `class_indices` decides.
         output: what to send besides the numbers, every choice made.
+        quality: the figures to compute of each explanation.
     """
 
     method: method_pb2.Method
     class_indices: tuple[int, ...]
     target_top_k: int
     output: explanation_service_pb2.OutputOptions
+    quality: quality_pb2.QualityOptions

@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from service.observation import Observation
+from service.quality_metrics import QualityMetrics
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -24,9 +25,17 @@ class Metrics:
             buckets=BUCKETS,
             registry=registry,
         )
+        # The name that other explanation services use: the same times, of Explain alone.
+        self.explain_seconds = Histogram(
+            "request_explain_seconds",
+            "Time from the arrival of an Explain request to its answer.",
+            ("model", "method"),
+            buckets=BUCKETS,
+            registry=registry,
+        )
         self.stage_seconds = Histogram(
             "whylight_stage_duration_seconds",
-            "Time of one stage of a request: transport, decode, compute, render.",
+            "Time of one stage of a request: transport, decode, compute, render, quality.",
             (*labels, "stage"),
             buckets=BUCKETS,
             registry=registry,
@@ -39,6 +48,9 @@ class Metrics:
             registry=registry,
         )
         self.waiting = Gauge("whylight_queue_length", "Requests that wait for room.", ("model",), registry=registry)
+        self.queue_capacity = Gauge(
+            "whylight_queue_capacity", "Requests that may wait for one model.", registry=registry
+        )
         self.in_flight = Gauge("whylight_in_flight", "Requests with the workers.", ("model",), registry=registry)
         self.degenerate = Counter(
             "whylight_degenerate_maps", "Explanations whose map is constant.", ("model", "method"), registry=registry
@@ -48,12 +60,28 @@ class Metrics:
         self.worker_restarts = Gauge(
             "whylight_torchserve_restarts", "How often TorchServe died and was started again.", registry=registry
         )
+        self.quality = QualityMetrics(registry)
+
+    def looked_at(self, model: str, ready: int, total: int) -> None:
+        """Record a model's workers; from the first look on its queue has series too, also while nobody waits."""
+        self.ready_workers.labels(model).set(ready)
+        self.workers.labels(model).set(total)
+        self.waiting.labels(model)
+        self.in_flight.labels(model)
+
+    def answered(self, observation: Observation, version: str, maps: int, degenerate: int) -> None:
+        """Record an answer to Explain: how many maps it holds, and how many of them are constant."""
+        self.degenerate.labels(observation.model, observation.method).inc(degenerate)
+        self.quality.answered(observation.model, version, observation.method, maps, degenerate)
 
     def finished(self, observation: Observation, code: str) -> None:
         """Record a request that was answered with gRPC status `code`."""
         labels = (observation.rpc, observation.model, observation.method)
         self.requests.labels(*labels, code).inc()
-        self.request_seconds.labels(*labels).observe(observation.elapsed)
+        elapsed = observation.elapsed
+        self.request_seconds.labels(*labels).observe(elapsed)
+        if observation.rpc == "Explain":
+            self.explain_seconds.labels(observation.model, observation.method).observe(elapsed)
         for stage, seconds in observation.stages.items():
             if stage == "admission":
                 self.queue_seconds.labels(observation.model, observation.method).observe(seconds)

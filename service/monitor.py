@@ -10,6 +10,7 @@ from typing import Protocol
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
+from model_store.lanes import is_background
 from protos.explain.v1 import types_pb2
 from service.catalog import SERVING, Catalog, DeployedModel
 from service.converters import worker
@@ -84,15 +85,15 @@ class Monitor:
             workers = {}
         if self._discover:
             for name in workers.keys() - self._foreign:
-                self._catalog.declare(name)
+                if not is_background(name):
+                    self._catalog.declare(name)
         await asyncio.gather(*(self._update(model, workers.get(model.name)) for model in self._catalog))
         self._metrics.worker_restarts.set(self._restarts())
         await self._tell()
 
     async def _update(self, model: DeployedModel, workers: ModelWorkers | None) -> None:
         ready, total = (workers.ready, workers.total) if workers else (0, 0)
-        self._metrics.ready_workers.labels(model.name).set(ready)
-        self._metrics.workers.labels(model.name).set(total)
+        self._metrics.looked_at(model.name, ready, total)
         answers = bool(ready) and (model.state in SERVING or await self._describe(model))
         if model.name in self._catalog:
             self._catalog.set_state(model.name, _state(ready if answers else 0, total, model.description is not None))

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-STAGES = ("admission", "transport", "decode", "compute", "render")
+STAGES = ("admission", "transport", "decode", "compute", "render", "quality")
 
 
 @dataclass

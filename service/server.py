@@ -15,16 +15,21 @@ from prometheus_client import start_http_server
 
 from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
 from service.admission import Admission
+from service.background import repeated
 from service.catalog import Catalog
 from service.interceptors import CallInterceptor
 from service.metrics import Metrics
 from service.monitor import SERVICE, Monitor
+from service.sampling.policy import Policy, PolicyError, Rule, load_policy
+from service.sampling.sampler import Sampler
+from service.sanity import SanityChecks
 from service.servicer import ExplanationServicer
 from service.settings import Settings
 from service.torchserve.client import WorkerClient
 from service.worker import Worker, start_worker
 
 ENVELOPE_BYTES = 64 * 1024
+CHECK_INTERVAL = 5.0  # seconds between two looks for models that were not checked yet
 
 logger = logging.getLogger(__name__)
 
@@ -57,17 +62,23 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     Raises:
         StartError: a port is taken, there is no Java, or an archive cannot be built.
     """
-    metrics, catalog = Metrics(), Catalog()
+    metrics, catalog, policy = Metrics(), Catalog(), _policy(settings)
     admission = Admission(settings.in_flight, settings.queue_size, metrics)
     async with contextlib.AsyncExitStack() as stack:
-        worker = await stack.enter_async_context(start_worker(settings))
+        worker = await stack.enter_async_context(start_worker(settings, quality=policy.measures_anything))
         for name in worker.models:
             catalog.declare(name)
         client = WorkerClient(worker.endpoint)
         stack.push_async_callback(client.close)
         metrics_url = stack.enter_context(_metrics_endpoint(settings, metrics))
         health_servicer = health.aio.HealthServicer()
-        servicer = ExplanationServicer(settings, catalog, admission, client, metrics)
+        sampler = None
+        if policy.measures_anything:
+            sampler = Sampler(policy, client, metrics.quality, settings.quality_budget)
+            await stack.enter_async_context(sampler.running())
+            checks = SanityChecks(catalog, client, metrics.quality)
+            await stack.enter_async_context(repeated(checks.look, CHECK_INTERVAL))
+        servicer = ExplanationServicer(settings, catalog, admission, client, metrics, sampler)
         server, address = _grpc_server(settings, servicer, health_servicer, metrics)
         monitor = _monitor(settings, worker, client, catalog, health_servicer, metrics)
         await stack.enter_async_context(monitor.running())
@@ -78,6 +89,16 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             logger.info("draining: answering what was accepted")
             await health_servicer.enter_graceful_shutdown()
             await server.stop(settings.drain_timeout)
+
+
+def _policy(settings: Settings) -> Policy:
+    """Which explanations are measured in the background."""
+    if settings.quality_policy is not None:
+        try:
+            return load_policy(settings.quality_policy)
+        except PolicyError as error:
+            raise StartError(str(error)) from None
+    return Policy(rules=(Rule(share=settings.quality_share, below_confidence=settings.quality_below_confidence),))
 
 
 def _monitor(

@@ -16,6 +16,7 @@ from service.commands import PredictCommand
 from service.converters import from_result, to_command, worker
 from service.errors import DeadlineError
 from service.metrics import Metrics
+from service.sampling.sampler import Sampler
 from service.settings import Settings
 from service.torchserve.client import WorkerClient
 
@@ -27,13 +28,20 @@ class ExplanationServicer(api_grpc.ExplanationServiceServicer):
     """explain.v1.ExplanationService."""
 
     def __init__(
-        self, settings: Settings, catalog: Catalog, admission: Admission, client: WorkerClient, metrics: Metrics
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        admission: Admission,
+        client: WorkerClient,
+        metrics: Metrics,
+        sampler: Sampler | None = None,
     ) -> None:
         self._settings = settings
         self._catalog = catalog
         self._admission = admission
         self._client = client
         self._metrics = metrics
+        self._sampler = sampler
 
     async def Predict(self, request: api.PredictRequest, context: Context) -> api.PredictResponse:  # noqa: N802
         """Classify one image."""
@@ -49,7 +57,9 @@ class ExplanationServicer(api_grpc.ExplanationServiceServicer):
         observation.current().method = str(command.method.WhichOneof("method"))
         result = await self._work(command, context)
         degenerate = sum(explanation.map.degenerate for explanation in result.explanations)
-        self._metrics.degenerate.labels(model.name, observation.current().method).inc(degenerate)
+        self._metrics.answered(observation.current(), model.known.version, len(result.explanations), degenerate)
+        if self._sampler is not None:
+            self._sampler.offer(command, result, model.known.version)
         return from_result.to_explain_response(result, model, observation.current())
 
     async def ListModels(self, request: api.ListModelsRequest, context: Context) -> api.ListModelsResponse:  # noqa: N802
@@ -77,10 +87,14 @@ class ExplanationServicer(api_grpc.ExplanationServiceServicer):
         listed = [method for method in methods.values() if method.models or not request.model]
         return api.ListMethodsResponse(methods=listed)
 
+    async def ListMetrics(self, request: api.ListMetricsRequest, context: Context) -> api.ListMetricsResponse:  # noqa: N802
+        """The metrics that the workers compute."""
+        metrics = {name: info for model in self._catalog for name, info in model.metrics.items()}
+        return api.ListMetricsResponse(metrics=metrics.values())
+
     def _model(self, request: api.PredictRequest | api.ExplainRequest) -> DeployedModel:
-        model = self._catalog.get_ready(request.model, request.model_version)
-        observation.current().model = model.name
-        return model
+        observation.current().model = self._catalog.get(request.model).name  # refusals count for their model, too
+        return self._catalog.get_ready(request.model, request.model_version)
 
     async def _work(self, command: PredictCommand, context: Context) -> worker_pb2.ImageResult:
         """Have a worker carry out a command within the client's deadline."""
@@ -108,6 +122,7 @@ def _summary(model: DeployedModel) -> types_pb2.Model:
     summary = _full(model)
     del summary.labels[:]
     del summary.layers[:]
+    del summary.sanity_checks[:]
     return summary
 
 
@@ -117,4 +132,5 @@ def _full(model: DeployedModel) -> types_pb2.Model:
         full.CopyFrom(model.description)
     full.name = model.name
     full.state = model.state
+    full.sanity_checks.extend(model.checks)
     return full

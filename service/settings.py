@@ -72,6 +72,18 @@ class Settings(BaseSettings):
     ready_file: Path | None = None
     """Written once every model is ready: a JSON object with `address` and `metrics`."""
 
+    quality_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the explanations whose quality is measured in the background. 0: none, and no workers for it."""
+
+    quality_below_confidence: float = Field(default=1.0, ge=0, le=1)
+    """Of these only the ones whose predicted class has at most this probability."""
+
+    quality_policy: Path | None = None
+    """A TOML file with rules for each model and method in place of the two settings above."""
+
+    quality_budget: float = Field(default=0.5, gt=0, le=1)
+    """Seconds of each second that measuring may keep its workers busy, on average."""
+
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     """Least severe level that is logged."""
 

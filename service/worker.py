@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from model_store.archive import build_archive
+from model_store.lanes import quality_lane
 from model_store.manifest import Manifest, load_manifest
 from service.settings import Settings
 from service.torchserve.config import Limits
@@ -33,8 +35,8 @@ class Worker:
 
 
 @contextlib.asynccontextmanager
-async def start_worker(settings: Settings) -> AsyncIterator[Worker]:
-    """Have TorchServe for the length of a block.
+async def start_worker(settings: Settings, *, quality: bool) -> AsyncIterator[Worker]:
+    """Have TorchServe for the length of a block; with `quality` each model has a worker that measures explanations.
 
     Raises:
         ManifestError, ArchiveError: the models cannot be packed.
@@ -45,12 +47,19 @@ async def start_worker(settings: Settings) -> AsyncIterator[Worker]:
         return
     manifest = load_manifest(settings.manifest)
     models = await asyncio.to_thread(_served_models, manifest, settings)
-    supervisor = Supervisor(models, _options(settings, await asyncio.to_thread(find_java, settings.java)))
+    lanes = [_quality_lane(model) for model in models] if quality else []
+    supervisor = Supervisor([*models, *lanes], _options(settings, await asyncio.to_thread(find_java, settings.java)))
     await supervisor.start()
     try:
         yield Worker(lambda: supervisor.endpoint, tuple(model.name for model in models), lambda: supervisor.restarts)
     finally:
         await supervisor.stop()
+
+
+def _quality_lane(model: ServedModel) -> ServedModel:
+    """The same model once more, with a queue and a worker of its own."""
+    name = quality_lane(model.name)
+    return dataclasses.replace(model, name=name, workers=1, batch_size=1, max_batch_delay_ms=0)
 
 
 def _options(settings: Settings, java: Path) -> SupervisorOptions:

@@ -45,7 +45,7 @@ def to_explain_response(
 
 def record_worker_stages(result: worker_pb2.ImageResult, round_trip: float, observation: Observation) -> None:
     """Split the seconds of a round trip into the worker's stages and the way there and back."""
-    for stage in ("decode", "compute", "render"):
+    for stage in ("decode", "compute", "render", "quality"):
         observation.stages[stage] = getattr(result, stage).ToNanoseconds() / 1e9
     observation.stages["transport"] = max(0.0, round_trip - result.handler.ToNanoseconds() / 1e9)
 
@@ -98,4 +98,5 @@ def _warnings(result: worker_pb2.ImageResult) -> list[types_pb2.Warning]:
         for explanation in result.explanations
         if explanation.map.degenerate
     )
+    found.extend(result.warnings)
     return found

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from google.protobuf.message import Message
 
 from protos.explain.v1 import explanation_service_pb2 as api
-from protos.explain.v1 import method_pb2, types_pb2
+from protos.explain.v1 import method_pb2, quality_pb2, types_pb2
 from service.catalog import DeployedModel
 from service.commands import ExplainCommand, PredictCommand
 from service.errors import InvalidRequestError, MethodNotApplicableError, Violation
 
 MAX_TOP_K = 100
 MAX_TARGETS = 10
+MAX_METRICS = 16
 MAX_TEXT = 256
 MAX_ENTRIES = 64  # of a list whose method names no bound
 DEFAULT_TOP_K = 5
@@ -62,13 +63,11 @@ def to_explain_command(request: api.ExplainRequest, model: DeployedModel, max_im
     _check_image(request.image, max_image_bytes, checks)
     method = request.method if request.HasField("method") else DEFAULT_METHOD
     _check_method(method, model, checks)
+    _check_quality(request.quality, model, checks)
     indices, target_top_k = _targets(request.targets, model, checks)
     output = _output(request.output, checks)
     checks.finish()
-    name = str(method.WhichOneof("method"))
-    refusal = model.refusal(name)
-    if refusal is not None:
-        raise MethodNotApplicableError(f"{name} does not work on this model: {refusal}")
+    _refuse_methods(method, request.quality, model)
     return ExplainCommand(
         model=model.name,
         image=request.image,
@@ -77,7 +76,16 @@ def to_explain_command(request: api.ExplainRequest, model: DeployedModel, max_im
         class_indices=indices,
         target_top_k=target_top_k,
         output=output,
+        quality=request.quality,
     )
+
+
+def _refuse_methods(method: method_pb2.Method, quality: quality_pb2.QualityOptions, model: DeployedModel) -> None:
+    for each in (method, quality.compare_with):
+        name = each.WhichOneof("method")
+        refusal = model.refusal(name) if name is not None else None
+        if refusal is not None:
+            raise MethodNotApplicableError(f"{name} does not work on this model: {refusal}")
 
 
 def _top_k(request: api.PredictRequest | api.ExplainRequest, checks: _Checks) -> int:
@@ -91,16 +99,32 @@ def _check_image(image: bytes, max_bytes: int, checks: _Checks) -> None:
     checks.require(len(image) <= max_bytes, "image", f"is larger than {max_bytes} bytes")
 
 
-def _check_method(method: method_pb2.Method, model: DeployedModel, checks: _Checks) -> None:
+def _check_method(
+    method: method_pb2.Method, model: DeployedModel, checks: _Checks, root: str = "method"
+) -> None:
     name = method.WhichOneof("method")
     info = model.methods.get(name) if name is not None else None
     if model.known and info is None:
-        checks.require(False, "method", "names no method that this server knows; ListMethods names them")
+        checks.require(False, root, "names no method that this server knows; ListMethods names them")
         return
     chosen: Message = getattr(method, str(name))
     for parameter in info.parameters if info is not None else ():
         if any(field.name == parameter.name for field, _ in chosen.ListFields()):
-            _check_parameter(f"method.{name}.{parameter.name}", getattr(chosen, parameter.name), parameter, checks)
+            _check_parameter(f"{root}.{name}.{parameter.name}", getattr(chosen, parameter.name), parameter, checks)
+
+
+def _check_quality(quality: quality_pb2.QualityOptions, model: DeployedModel, checks: _Checks) -> None:
+    """Names and number; the worker checks the parameters against the metric's own bounds."""
+    if quality.HasField("compare_with"):
+        _check_method(quality.compare_with, model, checks, "quality.compare_with")
+    checks.require(len(quality.metrics) <= MAX_METRICS, "quality.metrics", f"must name at most {MAX_METRICS}")
+    for position, choice in enumerate(quality.metrics[:MAX_METRICS]):
+        field = f"quality.metrics[{position}].name"
+        info = model.metrics.get(choice.name)
+        checks.require(info is not None, field, "is no metric that this server knows; ListMetrics names them")
+        if info is not None and info.compares:
+            second = quality.HasField("compare_with")
+            checks.require(second, "quality.compare_with", f"must name a method: {info.name} compares two maps")
 
 
 def _check_parameter(field: str, value: object, info: types_pb2.ParameterInfo, checks: _Checks) -> None:

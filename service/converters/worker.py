@@ -31,23 +31,28 @@ def to_work_request(command: PredictCommand, request_id: str, timeout: float) ->
         work.class_indices.extend(command.class_indices)
         work.target_top_k = command.target_top_k
         work.output.CopyFrom(command.output)
-    return _request(request_id, timeout, image=work)
+        work.quality.CopyFrom(command.quality)
+    return to_request(request_id, timeout, image=work)
 
 
 def to_describe_request(request_id: str, timeout: float) -> bytes:
     """The body of a request that asks a worker what its model can do."""
-    return _request(request_id, timeout, describe=worker_pb2.DescribeWork())
+    return to_request(request_id, timeout, describe=worker_pb2.DescribeWork())
 
 
-def _request(
+def to_request(
     request_id: str,
     timeout: float,
     image: worker_pb2.ImageWork | None = None,
     describe: worker_pb2.DescribeWork | None = None,
+    sanity: worker_pb2.SanityWork | None = None,
 ) -> bytes:
+    """The body of a request for one piece of work."""
     deadline = timestamp_pb2.Timestamp()
     deadline.FromNanoseconds(time.time_ns() + int(timeout * 1e9))
-    request = worker_pb2.WorkRequest(request_id=request_id, deadline=deadline, image=image, describe=describe)
+    request = worker_pb2.WorkRequest(
+        request_id=request_id, deadline=deadline, image=image, describe=describe, sanity=sanity
+    )
     return request.SerializeToString()
 
 

@@ -289,6 +289,8 @@ async def test_health_follows_the_workers() -> None:
         error = await refused(service.stub.Explain(explain()))
         assert error.code() is grpc.StatusCode.UNAVAILABLE
         assert "RetryInfo" in details(error)
+        refusals = {"rpc": "Explain", "model": MODEL, "method": "", "code": "UNAVAILABLE"}
+        assert service.metrics.registry.get_sample_value("whylight_requests_total", refusals) == 1
         service.worker.workers = {MODEL: ModelWorkers(MODEL, ready=1, total=2, versions=("1.0",))}
         await service.monitor.look()
         assert [await status(name) for name in names] == ["SERVING"] * 3

@@ -60,6 +60,11 @@ class ExplanationServiceStub:
                 request_serializer=explain_dot_v1_dot_explanation__service__pb2.ListMethodsRequest.SerializeToString,
                 response_deserializer=explain_dot_v1_dot_explanation__service__pb2.ListMethodsResponse.FromString,
                 _registered_method=True)
+        self.ListMetrics = channel.unary_unary(
+                '/explain.v1.ExplanationService/ListMetrics',
+                request_serializer=explain_dot_v1_dot_explanation__service__pb2.ListMetricsRequest.SerializeToString,
+                response_deserializer=explain_dot_v1_dot_explanation__service__pb2.ListMetricsResponse.FromString,
+                _registered_method=True)
 
 
 class ExplanationServiceServicer:
@@ -100,6 +105,13 @@ class ExplanationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListMetrics(self, request, context):
+        """The metrics of explanations that a request can ask for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ExplanationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -127,6 +139,11 @@ def add_ExplanationServiceServicer_to_server(servicer, server):
                     servicer.ListMethods,
                     request_deserializer=explain_dot_v1_dot_explanation__service__pb2.ListMethodsRequest.FromString,
                     response_serializer=explain_dot_v1_dot_explanation__service__pb2.ListMethodsResponse.SerializeToString,
+            ),
+            'ListMetrics': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMetrics,
+                    request_deserializer=explain_dot_v1_dot_explanation__service__pb2.ListMetricsRequest.FromString,
+                    response_serializer=explain_dot_v1_dot_explanation__service__pb2.ListMetricsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -264,6 +281,33 @@ class ExplanationService:
             '/explain.v1.ExplanationService/ListMethods',
             explain_dot_v1_dot_explanation__service__pb2.ListMethodsRequest.SerializeToString,
             explain_dot_v1_dot_explanation__service__pb2.ListMethodsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMetrics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/explain.v1.ExplanationService/ListMetrics',
+            explain_dot_v1_dot_explanation__service__pb2.ListMetricsRequest.SerializeToString,
+            explain_dot_v1_dot_explanation__service__pb2.ListMetricsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 
 from protos.explain.v1 import method_pb2 as explain_dot_v1_dot_method__pb2
+from protos.explain.v1 import quality_pb2 as explain_dot_v1_dot_quality__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x65xplain/v1/types.proto\x12\nexplain.v1\x1a\x17\x65xplain/v1/method.proto\x1a\x1egoogle/protobuf/duration.proto\"N\n\x06Tensor\x12\'\n\tdata_type\x18\x01 \x01(\x0e\x32\x14.explain.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\r\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"Y\n\x0f\x41\x66\x66ineTransform\x12\n\n\x02xx\x18\x01 \x01(\x01\x12\n\n\x02xy\x18\x02 \x01(\x01\x12\n\n\x02x0\x18\x03 \x01(\x01\x12\n\n\x02yx\x18\x04 \x01(\x01\x12\n\n\x02yy\x18\x05 \x01(\x01\x12\n\n\x02y0\x18\x06 \x01(\x01\"\xd2\x02\n\x0bSaliencyMap\x12\"\n\x06values\x18\x01 \x01(\x0b\x32\x12.explain.v1.Tensor\x12\x0f\n\x07minimum\x18\x02 \x01(\x02\x12\x0f\n\x07maximum\x18\x03 \x01(\x02\x12\x30\n\rnormalization\x18\x04 \x01(\x0e\x32\x19.explain.v1.Normalization\x12-\n\nresolution\x18\x05 \x01(\x0e\x32\x19.explain.v1.MapResolution\x12\x15\n\rnative_height\x18\x06 \x01(\r\x12\x14\n\x0cnative_width\x18\x07 \x01(\r\x12\x13\n\x0braw_minimum\x18\x08 \x01(\x02\x12\x13\n\x0braw_maximum\x18\t \x01(\x02\x12\x12\n\ndegenerate\x18\n \x01(\x08\x12\x31\n\x0cmap_to_image\x18\x0b \x01(\x0b\x32\x1b.explain.v1.AffineTransform\"T\n\tImageInfo\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\x18\n\x10\x65xif_orientation\x18\x03 \x01(\r\x12\x0e\n\x06\x66ormat\x18\x04 \x01(\t\"N\n\nClassScore\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05label\x18\x02 \x01(\t\x12\r\n\x05logit\x18\x03 \x01(\x02\x12\x13\n\x0bprobability\x18\x04 \x01(\x02\"m\n\x07Warning\x12%\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x17.explain.v1.WarningCode\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x19\n\x0ctarget_index\x18\x03 \x01(\rH\x00\x88\x01\x01\x42\x0f\n\r_target_index\"\x81\x01\n\x0b\x45xplanation\x12&\n\x06target\x18\x01 \x01(\x0b\x32\x16.explain.v1.ClassScore\x12$\n\x03map\x18\x02 \x01(\x0b\x32\x17.explain.v1.SaliencyMap\x12\x0f\n\x07map_png\x18\x03 \x01(\x0c\x12\x13\n\x0boverlay_png\x18\x04 \x01(\x0c\"\xc5\x02\n\nProvenance\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x16\n\x0eweights_digest\x18\x04 \x01(\t\x12\x1c\n\x14preprocessing_digest\x18\x05 \x01(\t\x12\"\n\x06method\x18\x06 \x01(\x0b\x32\x12.explain.v1.Method\x12\x14\n\x0ctarget_layer\x18\x07 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x08 \x01(\t\x12\x45\n\x10library_versions\x18\t \x03(\x0b\x32+.explain.v1.Provenance.LibraryVersionsEntry\x1a\x36\n\x14LibraryVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x91\x02\n\x07Timings\x12(\n\x05total\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tadmission\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\ttransport\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x64\x65\x63ode\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07\x63ompute\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06render\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"F\n\x05Layer\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x10\n\x08\x63hannels\x18\x02 \x01(\r\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\r\n\x05width\x18\x04 \x01(\r\"B\n\rMethodSupport\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x11\n\tsupported\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x80\x04\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.explain.v1.ModelState\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x05 \x01(\t\x12\x16\n\x0eweights_digest\x18\x06 \x01(\t\x12\x1c\n\x14preprocessing_digest\x18\x07 \x01(\t\x12\x14\n\x0cinput_height\x18\x08 \x01(\r\x12\x13\n\x0binput_width\x18\t \x01(\r\x12\x0e\n\x06labels\x18\n \x03(\t\x12\x13\n\x0b\x63lass_count\x18\x0b \x01(\r\x12\'\n\x0ctarget_layer\x18\x0c \x01(\x0b\x32\x11.explain.v1.Layer\x12!\n\x06layers\x18\r \x03(\x0b\x32\x11.explain.v1.Layer\x12*\n\x07methods\x18\x0e \x03(\x0b\x32\x19.explain.v1.MethodSupport\x12\x0e\n\x06\x64\x65vice\x18\x0f \x01(\t\x12@\n\x10library_versions\x18\x10 \x03(\x0b\x32&.explain.v1.Model.LibraryVersionsEntry\x1a\x36\n\x14LibraryVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb6\x01\n\rParameterInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x04type\x18\x02 \x01(\x0e\x32\x19.explain.v1.ParameterType\x12\x15\n\rdefault_value\x18\x03 \x01(\t\x12\x14\n\x07minimum\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\tB\n\n\x08_minimumB\n\n\x08_maximum\"\xa5\x01\n\nMethodInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x11\n\treference\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12-\n\nparameters\x18\x05 \x03(\x0b\x32\x19.explain.v1.ParameterInfo\x12\x13\n\x0brequirement\x18\x06 \x01(\t\x12\x0e\n\x06models\x18\x07 \x03(\t*<\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01*I\n\rNormalization\x12\x1d\n\x19NORMALIZATION_UNSPECIFIED\x10\x00\x12\x19\n\x15NORMALIZATION_MIN_MAX\x10\x01*d\n\rMapResolution\x12\x1e\n\x1aMAP_RESOLUTION_UNSPECIFIED\x10\x00\x12\x19\n\x15MAP_RESOLUTION_NATIVE\x10\x01\x12\x18\n\x14MAP_RESOLUTION_INPUT\x10\x02*m\n\x0bWarningCode\x12\x1c\n\x18WARNING_CODE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bWARNING_CODE_LOW_CONFIDENCE\x10\x01\x12\x1f\n\x1bWARNING_CODE_DEGENERATE_MAP\x10\x02*\x90\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x18\n\x14MODEL_STATE_DEGRADED\x10\x03\x12\x1b\n\x17MODEL_STATE_UNAVAILABLE\x10\x04*\xbd\x01\n\rParameterType\x12\x1e\n\x1aPARAMETER_TYPE_UNSPECIFIED\x10\x00\x12\x19\n\x15PARAMETER_TYPE_STRING\x10\x01\x12\x1a\n\x16PARAMETER_TYPE_INTEGER\x10\x02\x12\x19\n\x15PARAMETER_TYPE_NUMBER\x10\x03\x12\x1a\n\x16PARAMETER_TYPE_BOOLEAN\x10\x04\x12\x1e\n\x1aPARAMETER_TYPE_STRING_LIST\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x65xplain/v1/types.proto\x12\nexplain.v1\x1a\x17\x65xplain/v1/method.proto\x1a\x18\x65xplain/v1/quality.proto\x1a\x1egoogle/protobuf/duration.proto\"N\n\x06Tensor\x12\'\n\tdata_type\x18\x01 \x01(\x0e\x32\x14.explain.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\r\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"Y\n\x0f\x41\x66\x66ineTransform\x12\n\n\x02xx\x18\x01 \x01(\x01\x12\n\n\x02xy\x18\x02 \x01(\x01\x12\n\n\x02x0\x18\x03 \x01(\x01\x12\n\n\x02yx\x18\x04 \x01(\x01\x12\n\n\x02yy\x18\x05 \x01(\x01\x12\n\n\x02y0\x18\x06 \x01(\x01\"\xd2\x02\n\x0bSaliencyMap\x12\"\n\x06values\x18\x01 \x01(\x0b\x32\x12.explain.v1.Tensor\x12\x0f\n\x07minimum\x18\x02 \x01(\x02\x12\x0f\n\x07maximum\x18\x03 \x01(\x02\x12\x30\n\rnormalization\x18\x04 \x01(\x0e\x32\x19.explain.v1.Normalization\x12-\n\nresolution\x18\x05 \x01(\x0e\x32\x19.explain.v1.MapResolution\x12\x15\n\rnative_height\x18\x06 \x01(\r\x12\x14\n\x0cnative_width\x18\x07 \x01(\r\x12\x13\n\x0braw_minimum\x18\x08 \x01(\x02\x12\x13\n\x0braw_maximum\x18\t \x01(\x02\x12\x12\n\ndegenerate\x18\n \x01(\x08\x12\x31\n\x0cmap_to_image\x18\x0b \x01(\x0b\x32\x1b.explain.v1.AffineTransform\"T\n\tImageInfo\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\x18\n\x10\x65xif_orientation\x18\x03 \x01(\r\x12\x0e\n\x06\x66ormat\x18\x04 \x01(\t\"N\n\nClassScore\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05label\x18\x02 \x01(\t\x12\r\n\x05logit\x18\x03 \x01(\x02\x12\x13\n\x0bprobability\x18\x04 \x01(\x02\"m\n\x07Warning\x12%\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x17.explain.v1.WarningCode\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x19\n\x0ctarget_index\x18\x03 \x01(\rH\x00\x88\x01\x01\x42\x0f\n\r_target_index\"\xad\x01\n\x0b\x45xplanation\x12&\n\x06target\x18\x01 \x01(\x0b\x32\x16.explain.v1.ClassScore\x12$\n\x03map\x18\x02 \x01(\x0b\x32\x17.explain.v1.SaliencyMap\x12\x0f\n\x07map_png\x18\x03 \x01(\x0c\x12\x13\n\x0boverlay_png\x18\x04 \x01(\x0c\x12*\n\x07quality\x18\x05 \x03(\x0b\x32\x19.explain.v1.QualityFigure\"\xc5\x02\n\nProvenance\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x16\n\x0eweights_digest\x18\x04 \x01(\t\x12\x1c\n\x14preprocessing_digest\x18\x05 \x01(\t\x12\"\n\x06method\x18\x06 \x01(\x0b\x32\x12.explain.v1.Method\x12\x14\n\x0ctarget_layer\x18\x07 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x08 \x01(\t\x12\x45\n\x10library_versions\x18\t \x03(\x0b\x32+.explain.v1.Provenance.LibraryVersionsEntry\x1a\x36\n\x14LibraryVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbd\x02\n\x07Timings\x12(\n\x05total\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tadmission\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\ttransport\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x64\x65\x63ode\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07\x63ompute\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06render\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07quality\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"F\n\x05Layer\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x10\n\x08\x63hannels\x18\x02 \x01(\r\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\r\n\x05width\x18\x04 \x01(\r\"B\n\rMethodSupport\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x11\n\tsupported\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\"g\n\x0bSanityCheck\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x18\n\x10rank_correlation\x18\x02 \x01(\x01\x12\x0e\n\x06passed\x18\x03 \x01(\x08\x12\x0e\n\x06stages\x18\x04 \x01(\r\x12\x0e\n\x06images\x18\x05 \x01(\r\"\xb0\x04\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.explain.v1.ModelState\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x05 \x01(\t\x12\x16\n\x0eweights_digest\x18\x06 \x01(\t\x12\x1c\n\x14preprocessing_digest\x18\x07 \x01(\t\x12\x14\n\x0cinput_height\x18\x08 \x01(\r\x12\x13\n\x0binput_width\x18\t \x01(\r\x12\x0e\n\x06labels\x18\n \x03(\t\x12\x13\n\x0b\x63lass_count\x18\x0b \x01(\r\x12\'\n\x0ctarget_layer\x18\x0c \x01(\x0b\x32\x11.explain.v1.Layer\x12!\n\x06layers\x18\r \x03(\x0b\x32\x11.explain.v1.Layer\x12*\n\x07methods\x18\x0e \x03(\x0b\x32\x19.explain.v1.MethodSupport\x12\x0e\n\x06\x64\x65vice\x18\x0f \x01(\t\x12@\n\x10library_versions\x18\x10 \x03(\x0b\x32&.explain.v1.Model.LibraryVersionsEntry\x12.\n\rsanity_checks\x18\x11 \x03(\x0b\x32\x17.explain.v1.SanityCheck\x1a\x36\n\x14LibraryVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb6\x01\n\rParameterInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x04type\x18\x02 \x01(\x0e\x32\x19.explain.v1.ParameterType\x12\x15\n\rdefault_value\x18\x03 \x01(\t\x12\x14\n\x07minimum\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\tB\n\n\x08_minimumB\n\n\x08_maximum\"\xa5\x01\n\nMethodInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x11\n\treference\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12-\n\nparameters\x18\x05 \x03(\x0b\x32\x19.explain.v1.ParameterInfo\x12\x13\n\x0brequirement\x18\x06 \x01(\t\x12\x0e\n\x06models\x18\x07 \x03(\t\"\xa5\x02\n\nMetricInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0f\n\x07\x66ormula\x18\x03 \x01(\t\x12\x11\n\treference\x18\x04 \x01(\t\x12.\n\tdirection\x18\x05 \x01(\x0e\x32\x1b.explain.v1.MetricDirection\x12\x0c\n\x04unit\x18\x06 \x01(\t\x12\x14\n\x07minimum\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12-\n\nparameters\x18\t \x03(\x0b\x32\x19.explain.v1.ParameterInfo\x12\x13\n\x0b\x64\x65scription\x18\n \x01(\t\x12\x10\n\x08\x63ompares\x18\x0b \x01(\x08\x42\n\n\x08_minimumB\n\n\x08_maximum*<\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01*I\n\rNormalization\x12\x1d\n\x19NORMALIZATION_UNSPECIFIED\x10\x00\x12\x19\n\x15NORMALIZATION_MIN_MAX\x10\x01*d\n\rMapResolution\x12\x1e\n\x1aMAP_RESOLUTION_UNSPECIFIED\x10\x00\x12\x19\n\x15MAP_RESOLUTION_NATIVE\x10\x01\x12\x18\n\x14MAP_RESOLUTION_INPUT\x10\x02*\xce\x01\n\x0bWarningCode\x12\x1c\n\x18WARNING_CODE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bWARNING_CODE_LOW_CONFIDENCE\x10\x01\x12\x1f\n\x1bWARNING_CODE_DEGENERATE_MAP\x10\x02\x12\x19\n\x15WARNING_CODE_UNSTABLE\x10\x03\x12!\n\x1dWARNING_CODE_BORDER_MASS_HIGH\x10\x04\x12!\n\x1dWARNING_CODE_METHODS_DISAGREE\x10\x05*\x90\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x18\n\x14MODEL_STATE_DEGRADED\x10\x03\x12\x1b\n\x17MODEL_STATE_UNAVAILABLE\x10\x04*\xbd\x01\n\rParameterType\x12\x1e\n\x1aPARAMETER_TYPE_UNSPECIFIED\x10\x00\x12\x19\n\x15PARAMETER_TYPE_STRING\x10\x01\x12\x1a\n\x16PARAMETER_TYPE_INTEGER\x10\x02\x12\x19\n\x15PARAMETER_TYPE_NUMBER\x10\x03\x12\x1a\n\x16PARAMETER_TYPE_BOOLEAN\x10\x04\x12\x1e\n\x1aPARAMETER_TYPE_STRING_LIST\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,48 +39,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROVENANCE_LIBRARYVERSIONSENTRY']._serialized_options = b'8\001'
   _globals['_MODEL_LIBRARYVERSIONSENTRY']._loaded_options = None
   _globals['_MODEL_LIBRARYVERSIONSENTRY']._serialized_options = b'8\001'
-  _globals['_DATATYPE']._serialized_start=2628
-  _globals['_DATATYPE']._serialized_end=2688
-  _globals['_NORMALIZATION']._serialized_start=2690
-  _globals['_NORMALIZATION']._serialized_end=2763
-  _globals['_MAPRESOLUTION']._serialized_start=2765
-  _globals['_MAPRESOLUTION']._serialized_end=2865
-  _globals['_WARNINGCODE']._serialized_start=2867
-  _globals['_WARNINGCODE']._serialized_end=2976
-  _globals['_MODELSTATE']._serialized_start=2979
-  _globals['_MODELSTATE']._serialized_end=3123
-  _globals['_PARAMETERTYPE']._serialized_start=3126
-  _globals['_PARAMETERTYPE']._serialized_end=3315
-  _globals['_TENSOR']._serialized_start=95
-  _globals['_TENSOR']._serialized_end=173
-  _globals['_AFFINETRANSFORM']._serialized_start=175
-  _globals['_AFFINETRANSFORM']._serialized_end=264
-  _globals['_SALIENCYMAP']._serialized_start=267
-  _globals['_SALIENCYMAP']._serialized_end=605
-  _globals['_IMAGEINFO']._serialized_start=607
-  _globals['_IMAGEINFO']._serialized_end=691
-  _globals['_CLASSSCORE']._serialized_start=693
-  _globals['_CLASSSCORE']._serialized_end=771
-  _globals['_WARNING']._serialized_start=773
-  _globals['_WARNING']._serialized_end=882
-  _globals['_EXPLANATION']._serialized_start=885
-  _globals['_EXPLANATION']._serialized_end=1014
-  _globals['_PROVENANCE']._serialized_start=1017
-  _globals['_PROVENANCE']._serialized_end=1342
-  _globals['_PROVENANCE_LIBRARYVERSIONSENTRY']._serialized_start=1288
-  _globals['_PROVENANCE_LIBRARYVERSIONSENTRY']._serialized_end=1342
-  _globals['_TIMINGS']._serialized_start=1345
-  _globals['_TIMINGS']._serialized_end=1618
-  _globals['_LAYER']._serialized_start=1620
-  _globals['_LAYER']._serialized_end=1690
-  _globals['_METHODSUPPORT']._serialized_start=1692
-  _globals['_METHODSUPPORT']._serialized_end=1758
-  _globals['_MODEL']._serialized_start=1761
-  _globals['_MODEL']._serialized_end=2273
-  _globals['_MODEL_LIBRARYVERSIONSENTRY']._serialized_start=1288
-  _globals['_MODEL_LIBRARYVERSIONSENTRY']._serialized_end=1342
-  _globals['_PARAMETERINFO']._serialized_start=2276
-  _globals['_PARAMETERINFO']._serialized_end=2458
-  _globals['_METHODINFO']._serialized_start=2461
-  _globals['_METHODINFO']._serialized_end=2626
+  _globals['_DATATYPE']._serialized_start=3191
+  _globals['_DATATYPE']._serialized_end=3251
+  _globals['_NORMALIZATION']._serialized_start=3253
+  _globals['_NORMALIZATION']._serialized_end=3326
+  _globals['_MAPRESOLUTION']._serialized_start=3328
+  _globals['_MAPRESOLUTION']._serialized_end=3428
+  _globals['_WARNINGCODE']._serialized_start=3431
+  _globals['_WARNINGCODE']._serialized_end=3637
+  _globals['_MODELSTATE']._serialized_start=3640
+  _globals['_MODELSTATE']._serialized_end=3784
+  _globals['_PARAMETERTYPE']._serialized_start=3787
+  _globals['_PARAMETERTYPE']._serialized_end=3976
+  _globals['_TENSOR']._serialized_start=121
+  _globals['_TENSOR']._serialized_end=199
+  _globals['_AFFINETRANSFORM']._serialized_start=201
+  _globals['_AFFINETRANSFORM']._serialized_end=290
+  _globals['_SALIENCYMAP']._serialized_start=293
+  _globals['_SALIENCYMAP']._serialized_end=631
+  _globals['_IMAGEINFO']._serialized_start=633
+  _globals['_IMAGEINFO']._serialized_end=717
+  _globals['_CLASSSCORE']._serialized_start=719
+  _globals['_CLASSSCORE']._serialized_end=797
+  _globals['_WARNING']._serialized_start=799
+  _globals['_WARNING']._serialized_end=908
+  _globals['_EXPLANATION']._serialized_start=911
+  _globals['_EXPLANATION']._serialized_end=1084
+  _globals['_PROVENANCE']._serialized_start=1087
+  _globals['_PROVENANCE']._serialized_end=1412
+  _globals['_PROVENANCE_LIBRARYVERSIONSENTRY']._serialized_start=1358
+  _globals['_PROVENANCE_LIBRARYVERSIONSENTRY']._serialized_end=1412
+  _globals['_TIMINGS']._serialized_start=1415
+  _globals['_TIMINGS']._serialized_end=1732
+  _globals['_LAYER']._serialized_start=1734
+  _globals['_LAYER']._serialized_end=1804
+  _globals['_METHODSUPPORT']._serialized_start=1806
+  _globals['_METHODSUPPORT']._serialized_end=1872
+  _globals['_SANITYCHECK']._serialized_start=1874
+  _globals['_SANITYCHECK']._serialized_end=1977
+  _globals['_MODEL']._serialized_start=1980
+  _globals['_MODEL']._serialized_end=2540
+  _globals['_MODEL_LIBRARYVERSIONSENTRY']._serialized_start=1358
+  _globals['_MODEL_LIBRARYVERSIONSENTRY']._serialized_end=1412
+  _globals['_PARAMETERINFO']._serialized_start=2543
+  _globals['_PARAMETERINFO']._serialized_end=2725
+  _globals['_METHODINFO']._serialized_start=2728
+  _globals['_METHODINFO']._serialized_end=2893
+  _globals['_METRICINFO']._serialized_start=2896
+  _globals['_METRICINFO']._serialized_end=3189
 # @@protoc_insertion_point(module_scope)

@@ -2,6 +2,7 @@
 import datetime
 
 from protos.explain.v1 import method_pb2 as _method_pb2
+from protos.explain.v1 import quality_pb2 as _quality_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -33,6 +34,9 @@ class WarningCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     WARNING_CODE_UNSPECIFIED: _ClassVar[WarningCode]
     WARNING_CODE_LOW_CONFIDENCE: _ClassVar[WarningCode]
     WARNING_CODE_DEGENERATE_MAP: _ClassVar[WarningCode]
+    WARNING_CODE_UNSTABLE: _ClassVar[WarningCode]
+    WARNING_CODE_BORDER_MASS_HIGH: _ClassVar[WarningCode]
+    WARNING_CODE_METHODS_DISAGREE: _ClassVar[WarningCode]
 
 class ModelState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -60,6 +64,9 @@ MAP_RESOLUTION_INPUT: MapResolution
 WARNING_CODE_UNSPECIFIED: WarningCode
 WARNING_CODE_LOW_CONFIDENCE: WarningCode
 WARNING_CODE_DEGENERATE_MAP: WarningCode
+WARNING_CODE_UNSTABLE: WarningCode
+WARNING_CODE_BORDER_MASS_HIGH: WarningCode
+WARNING_CODE_METHODS_DISAGREE: WarningCode
 MODEL_STATE_UNSPECIFIED: ModelState
 MODEL_STATE_LOADING: ModelState
 MODEL_STATE_READY: ModelState
@@ -159,16 +166,18 @@ class Warning(_message.Message):
     def __init__(self, code: _Optional[_Union[WarningCode, str]] = ..., message: _Optional[str] = ..., target_index: _Optional[int] = ...) -> None: ...
 
 class Explanation(_message.Message):
-    __slots__ = ("target", "map", "map_png", "overlay_png")
+    __slots__ = ("target", "map", "map_png", "overlay_png", "quality")
     TARGET_FIELD_NUMBER: _ClassVar[int]
     MAP_FIELD_NUMBER: _ClassVar[int]
     MAP_PNG_FIELD_NUMBER: _ClassVar[int]
     OVERLAY_PNG_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
     target: ClassScore
     map: SaliencyMap
     map_png: bytes
     overlay_png: bytes
-    def __init__(self, target: _Optional[_Union[ClassScore, _Mapping]] = ..., map: _Optional[_Union[SaliencyMap, _Mapping]] = ..., map_png: _Optional[bytes] = ..., overlay_png: _Optional[bytes] = ...) -> None: ...
+    quality: _containers.RepeatedCompositeFieldContainer[_quality_pb2.QualityFigure]
+    def __init__(self, target: _Optional[_Union[ClassScore, _Mapping]] = ..., map: _Optional[_Union[SaliencyMap, _Mapping]] = ..., map_png: _Optional[bytes] = ..., overlay_png: _Optional[bytes] = ..., quality: _Optional[_Iterable[_Union[_quality_pb2.QualityFigure, _Mapping]]] = ...) -> None: ...
 
 class Provenance(_message.Message):
     __slots__ = ("request_id", "model", "model_version", "weights_digest", "preprocessing_digest", "method", "target_layer", "device", "library_versions")
@@ -200,20 +209,22 @@ class Provenance(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., weights_digest: _Optional[str] = ..., preprocessing_digest: _Optional[str] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., target_layer: _Optional[str] = ..., device: _Optional[str] = ..., library_versions: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Timings(_message.Message):
-    __slots__ = ("total", "admission", "transport", "decode", "compute", "render")
+    __slots__ = ("total", "admission", "transport", "decode", "compute", "render", "quality")
     TOTAL_FIELD_NUMBER: _ClassVar[int]
     ADMISSION_FIELD_NUMBER: _ClassVar[int]
     TRANSPORT_FIELD_NUMBER: _ClassVar[int]
     DECODE_FIELD_NUMBER: _ClassVar[int]
     COMPUTE_FIELD_NUMBER: _ClassVar[int]
     RENDER_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
     total: _duration_pb2.Duration
     admission: _duration_pb2.Duration
     transport: _duration_pb2.Duration
     decode: _duration_pb2.Duration
     compute: _duration_pb2.Duration
     render: _duration_pb2.Duration
-    def __init__(self, total: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., admission: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., transport: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., decode: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., compute: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., render: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    quality: _duration_pb2.Duration
+    def __init__(self, total: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., admission: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., transport: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., decode: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., compute: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., render: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., quality: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Layer(_message.Message):
     __slots__ = ("path", "channels", "height", "width")
@@ -237,8 +248,22 @@ class MethodSupport(_message.Message):
     reason: str
     def __init__(self, method: _Optional[str] = ..., supported: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
 
+class SanityCheck(_message.Message):
+    __slots__ = ("method", "rank_correlation", "passed", "stages", "images")
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    RANK_CORRELATION_FIELD_NUMBER: _ClassVar[int]
+    PASSED_FIELD_NUMBER: _ClassVar[int]
+    STAGES_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    method: str
+    rank_correlation: float
+    passed: bool
+    stages: int
+    images: int
+    def __init__(self, method: _Optional[str] = ..., rank_correlation: _Optional[float] = ..., passed: _Optional[bool] = ..., stages: _Optional[int] = ..., images: _Optional[int] = ...) -> None: ...
+
 class Model(_message.Message):
-    __slots__ = ("name", "version", "state", "description", "architecture", "weights_digest", "preprocessing_digest", "input_height", "input_width", "labels", "class_count", "target_layer", "layers", "methods", "device", "library_versions")
+    __slots__ = ("name", "version", "state", "description", "architecture", "weights_digest", "preprocessing_digest", "input_height", "input_width", "labels", "class_count", "target_layer", "layers", "methods", "device", "library_versions", "sanity_checks")
     class LibraryVersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -262,6 +287,7 @@ class Model(_message.Message):
     METHODS_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     LIBRARY_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    SANITY_CHECKS_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     state: ModelState
@@ -278,7 +304,8 @@ class Model(_message.Message):
     methods: _containers.RepeatedCompositeFieldContainer[MethodSupport]
     device: str
     library_versions: _containers.ScalarMap[str, str]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., description: _Optional[str] = ..., architecture: _Optional[str] = ..., weights_digest: _Optional[str] = ..., preprocessing_digest: _Optional[str] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., class_count: _Optional[int] = ..., target_layer: _Optional[_Union[Layer, _Mapping]] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., methods: _Optional[_Iterable[_Union[MethodSupport, _Mapping]]] = ..., device: _Optional[str] = ..., library_versions: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    sanity_checks: _containers.RepeatedCompositeFieldContainer[SanityCheck]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., description: _Optional[str] = ..., architecture: _Optional[str] = ..., weights_digest: _Optional[str] = ..., preprocessing_digest: _Optional[str] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., class_count: _Optional[int] = ..., target_layer: _Optional[_Union[Layer, _Mapping]] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., methods: _Optional[_Iterable[_Union[MethodSupport, _Mapping]]] = ..., device: _Optional[str] = ..., library_versions: _Optional[_Mapping[str, str]] = ..., sanity_checks: _Optional[_Iterable[_Union[SanityCheck, _Mapping]]] = ...) -> None: ...
 
 class ParameterInfo(_message.Message):
     __slots__ = ("name", "type", "default_value", "minimum", "maximum", "description")
@@ -313,3 +340,29 @@ class MethodInfo(_message.Message):
     requirement: str
     models: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., reference: _Optional[str] = ..., description: _Optional[str] = ..., parameters: _Optional[_Iterable[_Union[ParameterInfo, _Mapping]]] = ..., requirement: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class MetricInfo(_message.Message):
+    __slots__ = ("name", "title", "formula", "reference", "direction", "unit", "minimum", "maximum", "parameters", "description", "compares")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    FORMULA_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    MINIMUM_FIELD_NUMBER: _ClassVar[int]
+    MAXIMUM_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    COMPARES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    title: str
+    formula: str
+    reference: str
+    direction: _quality_pb2.MetricDirection
+    unit: str
+    minimum: float
+    maximum: float
+    parameters: _containers.RepeatedCompositeFieldContainer[ParameterInfo]
+    description: str
+    compares: bool
+    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., formula: _Optional[str] = ..., reference: _Optional[str] = ..., direction: _Optional[_Union[_quality_pb2.MetricDirection, str]] = ..., unit: _Optional[str] = ..., minimum: _Optional[float] = ..., maximum: _Optional[float] = ..., parameters: _Optional[_Iterable[_Union[ParameterInfo, _Mapping]]] = ..., description: _Optional[str] = ..., compares: _Optional[bool] = ...) -> None: ...

@@ -3,6 +3,7 @@ import datetime
 
 from protos.explain.v1 import explanation_service_pb2 as _explanation_service_pb2
 from protos.explain.v1 import method_pb2 as _method_pb2
+from protos.explain.v1 import quality_pb2 as _quality_pb2
 from protos.explain.v1 import types_pb2 as _types_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -33,36 +34,46 @@ WORK_STATUS_RESOURCE_EXHAUSTED: WorkStatus
 WORK_STATUS_INTERNAL: WorkStatus
 
 class WorkRequest(_message.Message):
-    __slots__ = ("request_id", "deadline", "describe", "image")
+    __slots__ = ("request_id", "deadline", "describe", "image", "sanity")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
     DESCRIBE_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
+    SANITY_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     deadline: _timestamp_pb2.Timestamp
     describe: DescribeWork
     image: ImageWork
-    def __init__(self, request_id: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., describe: _Optional[_Union[DescribeWork, _Mapping]] = ..., image: _Optional[_Union[ImageWork, _Mapping]] = ...) -> None: ...
+    sanity: SanityWork
+    def __init__(self, request_id: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., describe: _Optional[_Union[DescribeWork, _Mapping]] = ..., image: _Optional[_Union[ImageWork, _Mapping]] = ..., sanity: _Optional[_Union[SanityWork, _Mapping]] = ...) -> None: ...
 
 class DescribeWork(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class SanityWork(_message.Message):
+    __slots__ = ("methods",)
+    METHODS_FIELD_NUMBER: _ClassVar[int]
+    methods: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, methods: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class ImageWork(_message.Message):
-    __slots__ = ("image", "top_k", "method", "class_indices", "target_top_k", "output")
+    __slots__ = ("image", "top_k", "method", "class_indices", "target_top_k", "output", "quality")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     CLASS_INDICES_FIELD_NUMBER: _ClassVar[int]
     TARGET_TOP_K_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
     image: bytes
     top_k: int
     method: _method_pb2.Method
     class_indices: _containers.RepeatedScalarFieldContainer[int]
     target_top_k: int
     output: _explanation_service_pb2.OutputOptions
-    def __init__(self, image: _Optional[bytes] = ..., top_k: _Optional[int] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., class_indices: _Optional[_Iterable[int]] = ..., target_top_k: _Optional[int] = ..., output: _Optional[_Union[_explanation_service_pb2.OutputOptions, _Mapping]] = ...) -> None: ...
+    quality: _quality_pb2.QualityOptions
+    def __init__(self, image: _Optional[bytes] = ..., top_k: _Optional[int] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., class_indices: _Optional[_Iterable[int]] = ..., target_top_k: _Optional[int] = ..., output: _Optional[_Union[_explanation_service_pb2.OutputOptions, _Mapping]] = ..., quality: _Optional[_Union[_quality_pb2.QualityOptions, _Mapping]] = ...) -> None: ...
 
 class FieldViolation(_message.Message):
     __slots__ = ("field", "description")
@@ -73,31 +84,41 @@ class FieldViolation(_message.Message):
     def __init__(self, field: _Optional[str] = ..., description: _Optional[str] = ...) -> None: ...
 
 class WorkResponse(_message.Message):
-    __slots__ = ("status", "reason", "message", "violations", "description", "image")
+    __slots__ = ("status", "reason", "message", "violations", "description", "image", "sanity")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     VIOLATIONS_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
+    SANITY_FIELD_NUMBER: _ClassVar[int]
     status: WorkStatus
     reason: str
     message: str
     violations: _containers.RepeatedCompositeFieldContainer[FieldViolation]
     description: DescribeResult
     image: ImageResult
-    def __init__(self, status: _Optional[_Union[WorkStatus, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., violations: _Optional[_Iterable[_Union[FieldViolation, _Mapping]]] = ..., description: _Optional[_Union[DescribeResult, _Mapping]] = ..., image: _Optional[_Union[ImageResult, _Mapping]] = ...) -> None: ...
+    sanity: SanityResult
+    def __init__(self, status: _Optional[_Union[WorkStatus, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., violations: _Optional[_Iterable[_Union[FieldViolation, _Mapping]]] = ..., description: _Optional[_Union[DescribeResult, _Mapping]] = ..., image: _Optional[_Union[ImageResult, _Mapping]] = ..., sanity: _Optional[_Union[SanityResult, _Mapping]] = ...) -> None: ...
+
+class SanityResult(_message.Message):
+    __slots__ = ("checks",)
+    CHECKS_FIELD_NUMBER: _ClassVar[int]
+    checks: _containers.RepeatedCompositeFieldContainer[_types_pb2.SanityCheck]
+    def __init__(self, checks: _Optional[_Iterable[_Union[_types_pb2.SanityCheck, _Mapping]]] = ...) -> None: ...
 
 class DescribeResult(_message.Message):
-    __slots__ = ("model", "methods")
+    __slots__ = ("model", "methods", "metrics")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     METHODS_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
     model: _types_pb2.Model
     methods: _containers.RepeatedCompositeFieldContainer[_types_pb2.MethodInfo]
-    def __init__(self, model: _Optional[_Union[_types_pb2.Model, _Mapping]] = ..., methods: _Optional[_Iterable[_Union[_types_pb2.MethodInfo, _Mapping]]] = ...) -> None: ...
+    metrics: _containers.RepeatedCompositeFieldContainer[_types_pb2.MetricInfo]
+    def __init__(self, model: _Optional[_Union[_types_pb2.Model, _Mapping]] = ..., methods: _Optional[_Iterable[_Union[_types_pb2.MethodInfo, _Mapping]]] = ..., metrics: _Optional[_Iterable[_Union[_types_pb2.MetricInfo, _Mapping]]] = ...) -> None: ...
 
 class ImageResult(_message.Message):
-    __slots__ = ("predictions", "explanations", "image", "resolved_method", "target_layer", "decode", "compute", "render", "handler")
+    __slots__ = ("predictions", "explanations", "image", "resolved_method", "target_layer", "decode", "compute", "render", "handler", "quality", "warnings")
     PREDICTIONS_FIELD_NUMBER: _ClassVar[int]
     EXPLANATIONS_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
@@ -107,6 +128,8 @@ class ImageResult(_message.Message):
     COMPUTE_FIELD_NUMBER: _ClassVar[int]
     RENDER_FIELD_NUMBER: _ClassVar[int]
     HANDLER_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     predictions: _containers.RepeatedCompositeFieldContainer[_types_pb2.ClassScore]
     explanations: _containers.RepeatedCompositeFieldContainer[_types_pb2.Explanation]
     image: _types_pb2.ImageInfo
@@ -116,4 +139,6 @@ class ImageResult(_message.Message):
     compute: _duration_pb2.Duration
     render: _duration_pb2.Duration
     handler: _duration_pb2.Duration
-    def __init__(self, predictions: _Optional[_Iterable[_Union[_types_pb2.ClassScore, _Mapping]]] = ..., explanations: _Optional[_Iterable[_Union[_types_pb2.Explanation, _Mapping]]] = ..., image: _Optional[_Union[_types_pb2.ImageInfo, _Mapping]] = ..., resolved_method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., target_layer: _Optional[str] = ..., decode: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., compute: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., render: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., handler: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    quality: _duration_pb2.Duration
+    warnings: _containers.RepeatedCompositeFieldContainer[_types_pb2.Warning]
+    def __init__(self, predictions: _Optional[_Iterable[_Union[_types_pb2.ClassScore, _Mapping]]] = ..., explanations: _Optional[_Iterable[_Union[_types_pb2.Explanation, _Mapping]]] = ..., image: _Optional[_Union[_types_pb2.ImageInfo, _Mapping]] = ..., resolved_method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., target_layer: _Optional[str] = ..., decode: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., compute: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., render: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., handler: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., quality: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., warnings: _Optional[_Iterable[_Union[_types_pb2.Warning, _Mapping]]] = ...) -> None: ...

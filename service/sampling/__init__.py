@@ -1,0 +1,1 @@
+"""Measures the quality of a sample of the explanations that clients got, off their way."""
