@@ -33,6 +33,7 @@ def programs(method: str, setting: Setting, parameters: dict[str, Any]) -> dict[
 def _grad_cam(kind: str) -> Maker:
     def make(setting: Setting, _parameters: dict[str, Any]) -> Peer:
         import pytorch_grad_cam as package
+        from pytorch_grad_cam.ablation_cam import replace_layer_recursive
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
         model = own_tree(setting.model)
@@ -47,8 +48,12 @@ def _grad_cam(kind: str) -> Maker:
         target = [ClassifierOutputTarget(setting.target)]
 
         def run() -> Tensor:
-            with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
-                return torch.from_numpy(cam(setting.inputs, target))[0]
+            try:
+                with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
+                    return torch.from_numpy(cam(setting.inputs, target))[0]
+            finally:
+                if kind == "AblationCAM":  # puts a module of its own into the network, and forgets it when interrupted
+                    replace_layer_recursive(model, cam.ablation_layer, layers[0])
 
         passes = {"ScoreCAM": 1 + setting.channels, "AblationCAM": 2 + setting.channels}.get(kind)
         return Peer(run, passes, model)
