@@ -73,9 +73,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _finish(self, observation: Observation, code: grpc.StatusCode) -> None:
         self._metrics.finished(observation, code.name)
         logger.info(
-            "%s %s model=%s method=%s code=%s seconds=%.4f",
-            observation.request_id, observation.rpc, observation.model, observation.method, code.name,
-            observation.elapsed,
+            "%s %s client=%s model=%s method=%s code=%s seconds=%.4f",
+            observation.request_id, observation.rpc, observation.caller.name, observation.model, observation.method,
+            code.name, observation.elapsed,
         )  # fmt: skip
 
 
