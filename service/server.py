@@ -20,7 +20,6 @@ from service.catalog import Catalog
 from service.identity.clients import load_clients
 from service.identity.gate import Gate
 from service.identity.interceptor import IdentityInterceptor
-from service.identity.permissions import OPEN
 from service.identity.tls import server_credentials
 from service.identity.watched import UnusableFileError, WatchedFiles
 from service.interceptors import CallInterceptor
@@ -170,7 +169,7 @@ def grpc_server(
         ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", 0),
     ]
-    interceptors = [CallInterceptor(metrics), IdentityInterceptor(gate, OPEN)]
+    interceptors = [CallInterceptor(metrics), IdentityInterceptor(gate)]
     server = grpc.aio.server(interceptors=interceptors, options=options)
     api_grpc.add_ExplanationServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)

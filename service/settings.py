@@ -116,7 +116,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_host(self) -> Self:
-        if not _is_loopback(self.host) and (self.tls_certificate is None or self.clients_file is None):
+        if not is_loopback(self.host) and (self.tls_certificate is None or self.clients_file is None):
             raise ValueError("host must be a loopback address unless tls_certificate, tls_key and clients_file are set")
         return self
 
@@ -126,7 +126,8 @@ class Settings(BaseSettings):
         return self.worker_inference_address is not None
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

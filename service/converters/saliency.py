@@ -20,8 +20,9 @@ def quantise(saliency: types_pb2.SaliencyMap, data_type: types_pb2.DataType) -> 
     typecode, largest = _INTEGERS[data_type]
     low, span = saliency.minimum, saliency.maximum - saliency.minimum
     scale = largest / span if span > 0 else 0.0
+    values = _read("f", saliency.values.data)
     try:
-        codes: array[float] = array(typecode, [int((value - low) * scale + 0.5) for value in _read("f", saliency.values.data)])
+        codes: array[float] = array(typecode, [int((value - low) * scale + 0.5) for value in values])
     except OverflowError:
         raise ValueError("a value of the map is outside of its range") from None
     saliency.values.data_type = data_type

@@ -10,6 +10,7 @@ import grpc
 from service.errors import STATUS_CODES, ServiceError
 from service.identity.caller import Caller
 from service.identity.gate import Gate
+from service.identity.permissions import OPEN, is_known
 from service.identity.precision import check_request, reduce
 from service.observation import observed
 from service.status_details import trailing_metadata
@@ -32,11 +33,13 @@ _SHAPES: dict[tuple[bool, bool], tuple[str, Callable[..., Any]]] = {
 
 
 class IdentityInterceptor(grpc.aio.ServerInterceptor):
-    """Asks the gate before every procedure that is not open, of whatever service and shape."""
+    """Asks the gate before every procedure that is not open, of whatever service and shape.
 
-    def __init__(self, gate: Gate, open_paths: frozenset[str]) -> None:
+    A procedure that the table of permissions does not know is UNIMPLEMENTED, also where identity is off.
+    """
+
+    def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        self._open = open_paths
 
     async def intercept_service(
         self,
@@ -44,9 +47,9 @@ class IdentityInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
         """Wrap the handler."""
-        handler = await continuation(handler_call_details)
         path = handler_call_details.method
-        if handler is None or path in self._open:
+        handler = await continuation(handler_call_details) if is_known(path) else None
+        if handler is None or path in OPEN:
             return handler
         shape, make = _SHAPES[handler.request_streaming, handler.response_streaming]
         behaviour = cast(Behaviour, getattr(handler, shape))

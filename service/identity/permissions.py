@@ -1,4 +1,4 @@
-"""The one table of what each role may call. What is not in it, nobody may call."""
+"""The one table of what each role may call. What is not in it is not there, for anybody."""
 
 from collections.abc import Mapping
 
@@ -15,12 +15,16 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {
     f"{_API}GetModel": _EVERY_ROLE,
     f"{_API}ListMethods": _EVERY_ROLE,
     f"{_API}ListMetrics": _EVERY_ROLE,
-    f"{_HEALTH}List": _EVERY_ROLE,  # it names the models
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _EVERY_ROLE,
 }
 
 # Without credentials: whatever watches a server's health has none.
 OPEN = frozenset({f"{_HEALTH}Check", f"{_HEALTH}Watch"})
+
+
+def is_known(path: str) -> bool:
+    """Whether somebody decided who may call the procedure at `path`."""
+    return path in PERMISSIONS or path in OPEN
 
 
 def may_call(path: str, roles: frozenset[Role]) -> bool:

@@ -1,7 +1,9 @@
 """New bearer tokens."""
 
 import json
+import os
 import secrets
+from pathlib import Path
 
 from service.identity.caller import Precision
 from service.identity.clients import ClientEntry, token_digest
@@ -12,6 +14,16 @@ TOKEN_BYTES = 32
 def new_token() -> str:
     """A random token of 256 bits."""
     return secrets.token_urlsafe(TOKEN_BYTES)
+
+
+def write_token(path: Path, token: str) -> None:
+    """Write a token to a new file that only its owner can read.
+
+    Raises:
+        OSError: there is such a file already, or it cannot be written.
+    """
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        file.write(f"{token}\n")
 
 
 def clients_entry(
@@ -39,4 +51,4 @@ def clients_entry(
     )
     fields = entry.model_dump(mode="json", exclude_none=True)
     # JSON's strings, numbers and lists of strings are TOML's, too.
-    return "\n".join(["[[clients]]", *(f"{key} = {json.dumps(value)}" for key, value in fields.items())])
+    return "\n".join(["", "[[clients]]", *(f"{key} = {json.dumps(value)}" for key, value in fields.items())])
