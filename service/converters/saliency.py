@@ -23,8 +23,8 @@ def quantise(saliency: types_pb2.SaliencyMap, data_type: types_pb2.DataType) -> 
     values = _read("f", saliency.values.data)
     try:
         codes: array[float] = array(typecode, [int((value - low) * scale + 0.5) for value in values])
-    except OverflowError:
-        raise ValueError("a value of the map is outside of its range") from None
+    except (OverflowError, ValueError):
+        raise ValueError("a value of the map is not within its range") from None
     saliency.values.data_type = data_type
     saliency.values.data = _little_endian(codes).tobytes()
 
