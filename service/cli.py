@@ -153,7 +153,7 @@ def token(
 ) -> None:
     """Make a bearer token for a new client. It is shown this once; the clients file gets its hash.
 
-    With --output only the entry for the clients file is printed: whylight token NAME --role explain -o FILE >> clients.toml
+    With --output only the entry goes to standard output: whylight token NAME --role explain -o FILE >> clients.toml
     """
     made = new_token()
     try:

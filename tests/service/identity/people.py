@@ -8,13 +8,13 @@ from service.identity.caller import Role
 from service.identity.clients import token_digest
 
 
-def entry(name: str, *roles: str, token: str | None = None, **fields: object) -> str:
+def entry(name: str, *roles: str, shows: str | None = None, **fields: object) -> str:
     """A `[[clients]]` table; the client's token is "token-NAME" unless it says otherwise or has a certificate."""
-    if token is None and "certificate" not in fields:
-        token = f"token-{name}"
+    if shows is None and "certificate" not in fields:
+        shows = f"token-{name}"
     given = {"name": name, "roles": roles, **fields}
-    if token is not None:
-        given["token_sha256"] = token_digest(token)
+    if shows is not None:
+        given["token_sha256"] = token_digest(shows)
     return "[[clients]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in given.items())
 
 

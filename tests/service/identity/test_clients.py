@@ -31,8 +31,8 @@ from tests.service.identity.people import bearer, entry, write_clients
         ("[[clients]]\nname = 'a'\nroles = ['explain']\ntoken_sha256 = 'hunter2'\n", "clients.0.token_sha256: "),
         (entry("a", "explain", precision="exact"), "clients.0.precision: "),
         (entry("a", "explain", explanations_per_minute=0), "clients.0.explanations_per_minute: "),
-        (entry("a", "explain") + entry("a", "explain", token="other"), "the same name"),
-        (entry("a", "explain") + entry("b", "explain", token="token-a"), "the same token_sha256"),
+        (entry("a", "explain") + entry("a", "explain", shows="other"), "the same name"),
+        (entry("a", "explain") + entry("b", "explain", shows="token-a"), "the same token_sha256"),
         (entry("a", "explain", certificate="x") + entry("b", "explain", certificate="x"), "the same certificate"),
     ],
 )
@@ -104,7 +104,7 @@ def test_who_is_found_by_token_certificate_or_both(
         tmp_path / "clients.toml",
         entry("a", "explain"),
         entry("b", "explain", certificate="cert-b"),
-        entry("c", "explain", token="secret-c", certificate="cert-c"),  # noqa: S106 - no secret
+        entry("c", "explain", shows="secret-c", certificate="cert-c"),
         entry("d", "explain", certificate="cert-d"),
     )
     caller = load_clients(path).find(token, certificate)
