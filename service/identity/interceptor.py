@@ -93,7 +93,6 @@ class IdentityInterceptor(grpc.aio.ServerInterceptor):
         return caller
 
 
-
 def _guard(behaviour: Behaviour, path: str, enter: Enter) -> Behaviour:
     async def guarded(raw: Any, context: Context) -> Any:
         async with _statuses(context, path):

@@ -72,9 +72,7 @@ async def test_each_tier_answers_as_the_api_says(
         service.worker.answer = precise
         targets = api.Targets(classes=api.ClassList(classes=[api.ClassReference(index=1)]))
         response = await service.stub.Explain(explain(targets=targets), metadata=bearer("a"))
-        prediction_only = await service.stub.Predict(
-            api.PredictRequest(model=MODEL, image=IMAGE), metadata=bearer("a")
-        )
+        prediction_only = await service.stub.Predict(api.PredictRequest(model=MODEL, image=IMAGE), metadata=bearer("a"))
     full = tier == "full"
     named = types_pb2.Precision.Value(f"PRECISION_{tier.upper()}")
     assert response.provenance.precision == prediction_only.provenance.precision == named
@@ -108,9 +106,7 @@ async def test_answers_are_full_where_identity_is_off() -> None:
 )
 async def test_coarse_refuses_what_would_show_more_than_its_maps(output: dict[str, int], tmp_path: Path) -> None:
     """Pictures and interpolated maps are PERMISSION_DENIED before a worker is asked; standard has them."""
-    path = write_clients(
-        tmp_path / "clients.toml", entry("a", "explain", precision="coarse"), entry("b", "explain")
-    )
+    path = write_clients(tmp_path / "clients.toml", entry("a", "explain", precision="coarse"), entry("b", "explain"))
     async with front(clients_file=path) as service:
         request = explain(output=api.OutputOptions(**output))
         error = await refused(service.stub.Explain(request, metadata=bearer("a")))

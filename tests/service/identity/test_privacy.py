@@ -1,6 +1,8 @@
 """No log line and no error text holds what a client sent, a path, or a traceback."""
 
 import logging
+import sys
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -20,7 +22,8 @@ from tests.service.test_front import IMAGE, explain
 MARK = "Zzyzx-Jane-Doe-1970"
 TOKEN = "token-viewer"  # noqa: S105 - a test's
 API = "/explain.v1.ExplanationService"
-TRACES = (MARK, "Traceback", "File \"", ".py\"", "/work", "/home", "/usr", "site-packages", TOKEN)
+PLACES = (str(Path(__file__).parents[3]), sys.prefix, tempfile.gettempdir())
+TRACES = (MARK, TOKEN, "Traceback", 'File "', '.py"', "site-packages", "/home", "/usr", *PLACES)
 
 Drive = Callable[[Front], Awaitable[object]]
 
