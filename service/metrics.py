@@ -81,7 +81,7 @@ class Metrics:
         self.quality.answered(observation.model, version, observation.method, maps, degenerate)
 
     def finished(self, observation: Observation, code: str) -> None:
-        """Record a request that was answered with gRPC status `code`."""
+        """Record a request that was answered with gRPC status `code`, or refused for its client's QUOTA_EXCEEDED."""
         labels = (observation.rpc, observation.model, observation.method)
         self.requests.labels(*labels, code).inc()
         self.client_requests.labels(observation.caller.name, observation.rpc, code).inc()

@@ -20,9 +20,10 @@ def quantise(saliency: types_pb2.SaliencyMap, data_type: types_pb2.DataType) -> 
     typecode, largest = _INTEGERS[data_type]
     low, span = saliency.minimum, saliency.maximum - saliency.minimum
     scale = largest / span if span > 0 else 0.0
+    shift = 0.5 - low * scale  # rounds to the nearest
     values = _read("f", saliency.values.data)
     try:
-        codes: array[float] = array(typecode, [int((value - low) * scale + 0.5) for value in values])
+        codes: array[float] = array(typecode, [int(value * scale + shift) for value in values])
     except (OverflowError, ValueError):
         raise ValueError("a value of the map is not within its range") from None
     saliency.values.data_type = data_type

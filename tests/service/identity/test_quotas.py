@@ -109,6 +109,21 @@ async def test_each_explained_class_counts_and_predictions_have_their_own(tmp_pa
         await service.stub.Explain(explain(targets=api.Targets(top_k=1)), metadata=bearer("a"))
 
 
+async def test_a_used_up_quota_is_not_counted_as_want_of_room(tmp_path: Path) -> None:
+    """Alerts look for RESOURCE_EXHAUSTED in the metrics: a greedy client must not wake anybody."""
+    path = write_clients(tmp_path / "clients.toml", entry("a", "explain", predictions_per_minute=1))
+    async with front(clients_file=path) as service:
+        await predict(service)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await predict(service)
+        value = service.metrics.registry.get_sample_value
+        labels = {"rpc": "Predict", "model": MODEL, "method": ""}
+        assert value("whylight_requests_total", {**labels, "code": "QUOTA_EXCEEDED"}) == 1
+        assert value("whylight_requests_total", {**labels, "code": "RESOURCE_EXHAUSTED"}) is None
+        client = {"client": "a", "rpc": "Predict", "code": "QUOTA_EXCEEDED"}
+        assert value("whylight_client_requests_total", client) == 1
+
+
 async def test_more_than_the_quota_ever_allows_is_refused_without_a_retry(tmp_path: Path) -> None:
     """Five classes of a quota of three: waiting would not help, so no RetryInfo promises that."""
     path = write_clients(tmp_path / "clients.toml", entry("a", "explain", explanations_per_minute=3))
