@@ -66,7 +66,7 @@ class Client:
 
 
 def describe_error(error: Any) -> str:
-    """Status, message and the fields that were wrong, on as many lines."""
+    """Status, message, the fields that were wrong and when to try again, on as many lines."""
     if error.code() is grpc.StatusCode.UNAVAILABLE and KEY not in dict(error.trailing_metadata() or ()):
         return (
             "UNAVAILABLE: no service answers at this address; `whylight serve` starts one. "
@@ -75,8 +75,15 @@ def describe_error(error: Any) -> str:
     lines = [f"{error.code().name}: {error.details()}"]
     for key, value in error.trailing_metadata() or ():
         if key == KEY:
-            lines.extend(f"  {field}: {text}" for field, text in _violations(status_pb2.Status.FromString(value)))
+            status = status_pb2.Status.FromString(value)
+            lines.extend(f"  {field}: {text}" for field, text in _violations(status))
+            lines.extend(f"  try again in {seconds:.3g} s" for seconds in _retry_delays(status))
     return "\n".join(lines)
+
+
+def _retry_delays(status: status_pb2.Status) -> list[float]:
+    retry = error_details_pb2.RetryInfo()
+    return [retry.retry_delay.ToNanoseconds() / 1e9 for detail in status.details if detail.Unpack(retry)]
 
 
 def _violations(status: status_pb2.Status) -> list[tuple[str, str]]:

@@ -23,7 +23,7 @@ def server_credentials(certificate: Path, key: Path, client_ca: Path | None) -> 
         UnusableFileError: a file cannot be read, or they do not belong together.
     """
     paths = [path for path in (certificate, key, client_ca) if path is not None]
-    files = WatchedFiles("certificates", paths, lambda: _load(certificate, key, client_ca))
+    files = WatchedFiles("certificate", paths, lambda: _load(certificate, key, client_ca))
 
     def changed() -> grpc.ServerCertificateConfiguration | None:
         return files.value if files.refresh() else None

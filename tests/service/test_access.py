@@ -56,6 +56,19 @@ async def test_every_way_in_from_the_command_line(tmp_path: Path, monkeypatch: p
         assert MODEL in (await models(*connect[2:])).output
 
 
+async def test_a_used_up_quota_says_when_to_try_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The person at the command line sees the delay that RetryInfo carries."""
+    (tmp_path / "image").write_bytes(b"any bytes")
+    clients = write_clients(tmp_path / "clients.toml", entry("a", "explain", explanations_per_minute=6))
+    monkeypatch.setenv("WHYLIGHT_TOKEN", "token-a")
+    async with front(clients_file=clients) as service:
+        arguments = ("explain", tmp_path / "image", "--model", MODEL, "--address", service.address, "--top-k", "4")
+        assert (await asyncio.to_thread(run, *arguments)).exit_code == 0
+        done = await asyncio.to_thread(run, *arguments)
+        assert done.exit_code == 1
+        assert "try again in 20 s" in done.output
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
