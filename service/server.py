@@ -180,15 +180,20 @@ def grpc_server(
         raise StartError(str(error)) from None
     except RuntimeError as error:
         raise StartError(f"cannot listen on port {settings.port}: is it taken?") from error
-    return server, f"{settings.host}:{port}"
+    return server, _authority(settings.host, port)
 
 
 def _listen(server: grpc.aio.Server, settings: Settings) -> int:
-    address = f"{settings.host}:{settings.port}"
+    address = _authority(settings.host, settings.port)
     if settings.tls_certificate is None or settings.tls_key is None:
         return server.add_insecure_port(address)
     credentials = server_credentials(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
     return server.add_secure_port(address, credentials)
+
+
+def _authority(host: str, port: int) -> str:
+    """host:port, with the brackets that an IPv6 address needs."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @contextlib.contextmanager
@@ -199,7 +204,7 @@ def _metrics_endpoint(settings: Settings, metrics: Metrics) -> Iterator[str]:
     except OSError as error:
         raise StartError(f"cannot serve metrics on port {settings.metrics_port}: is it taken?") from error
     try:
-        yield f"http://{settings.metrics_host}:{server.server_port}/metrics"
+        yield f"http://{_authority(settings.metrics_host, server.server_port)}/metrics"
     finally:
         server.shutdown()
         server.server_close()

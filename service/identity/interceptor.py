@@ -76,10 +76,8 @@ class IdentityInterceptor(grpc.aio.ServerInterceptor):
         async def enter(raw: Any, context: Context) -> tuple[Any, Caller]:
             caller = NOBODY if path in OPEN else self._admit(context, path)
             if streams:
-                return _parse_each(raw, parse), caller
-            request = _parse(raw, parse)
-            check_request(request, caller.precision)
-            return request, caller
+                return _parse_each(raw, parse, caller), caller
+            return _parse(raw, parse, caller), caller
 
         return enter
 
@@ -128,16 +126,19 @@ async def _statuses(context: Context, path: str) -> AsyncIterator[None]:
         await context.abort(STATUS_CODES[type(known)], known.message, trailing_metadata(known))
 
 
-def _parse(raw: bytes, parse: Parse) -> Any:
+def _parse(raw: bytes, parse: Parse, caller: Caller) -> Any:
+    """The request, where the caller's precision allows it."""
     try:
-        return parse(raw)
+        request = parse(raw)
     except DecodeError:
         raise InvalidRequestError("the request is no message of this procedure", ()) from None
+    check_request(request, caller.precision)
+    return request
 
 
-async def _parse_each(raw: AsyncIterator[bytes], parse: Parse) -> AsyncIterator[Any]:
+async def _parse_each(raw: AsyncIterator[bytes], parse: Parse, caller: Caller) -> AsyncIterator[Any]:
     async for each in raw:
-        yield _parse(each, parse)
+        yield _parse(each, parse, caller)
 
 
 async def _answer(response: Any, caller: Caller, path: str) -> Any:
