@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protos.explain.v1 import types_pb2
+from service.converters.saliency import map_values
 
 Mask = NDArray[np.bool_]
 Map = NDArray[np.float64]
@@ -14,7 +15,7 @@ Map = NDArray[np.float64]
 def on_image(saliency: types_pb2.SaliencyMap, image: types_pb2.ImageInfo) -> Map:
     """A map interpolated at the pixel centres of the upright image, shape (height, width); zero outside the map."""
     height, width = saliency.values.shape
-    values = np.frombuffer(saliency.values.data, "<f4").reshape(height, width).astype(np.float64)
+    values = np.array(map_values(saliency)).reshape(height, width).astype(np.float64)
     affine = saliency.map_to_image
     x = (np.arange(image.width) + 0.5 - affine.x0) / affine.xx
     y = (np.arange(image.height) + 0.5 - affine.y0) / affine.yy

@@ -186,6 +186,7 @@ def main() -> None:
     docs: Path = parser.parse_args().docs
     (docs / "images").mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # networks this small are slower on more
+    torch.set_flush_denormal(True)
     models, chosen = networks(), photographs()
     with tqdm(total=len(chosen) * len(METHODS), unit="method") as progress:
         for photograph in chosen:

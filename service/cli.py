@@ -5,7 +5,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 from pydantic import ValidationError
@@ -17,7 +17,11 @@ from model_store.manifest import ManifestError
 from protos.explain.v1 import explanation_service_pb2 as api
 from protos.explain.v1 import types_pb2
 from service import server
+from service.access import Access
+from service.access_options import with_access
 from service.client import CallError, Client, build_method, build_targets
+from service.identity.caller import Precision, Role
+from service.identity.tokens import clients_entry, new_token, write_token
 from service.settings import Settings
 from service.torchserve.errors import TorchServeError
 
@@ -44,10 +48,7 @@ def serve(
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
-        for problem in error.errors():
-            name = ".".join(map(str, problem["loc"])) or "settings"
-            err.print(f"[red]{name}: {problem['msg'].removeprefix('Value error, ')}", highlight=False)
-        raise typer.Exit(2) from None
+        _fail_settings(error)
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         asyncio.run(_serve(settings))
@@ -77,7 +78,9 @@ async def _serve(settings: Settings) -> None:
 
 
 @app.command()
+@with_access
 def explain(
+    access: Access,
     image: Annotated[Path, typer.Argument(help="JPEG, PNG, WebP or BMP.")],
     model: Annotated[str, typer.Option(help="Name of a deployed model.")],
     method: Annotated[str, typer.Option(help="Saliency method.")] = "grad_cam",
@@ -96,7 +99,7 @@ def explain(
             targets=build_targets(target or [], top_k),
             output=api.OutputOptions(overlay_png=output is not None),
         )
-        with Client(address) as client, err.status("waiting for the service"):
+        with Client(address, access=access) as client, err.status("waiting for the service"):
             response = client.explain(request)
     except (CallError, OSError) as error:
         _fail(error)
@@ -117,9 +120,11 @@ def _print_predictions(response: api.ExplainResponse) -> None:
         table.add_row(str(index), score.label, f"{score.probability:.4f}", "yes" if index in explained else "")
     out.print(table)
     total = response.timings.total.ToNanoseconds() / 1e6
+    precision = types_pb2.Precision.Name(response.provenance.precision).removeprefix("PRECISION_").lower()
     out.print(
         f"{response.provenance.method.WhichOneof('method')} on {response.provenance.target_layer or 'no layer'}, "
-        f"{response.provenance.device}, {total:.1f} ms, request {response.provenance.request_id}",
+        f"{response.provenance.device}, {total:.1f} ms, precision {precision}, "
+        f"request {response.provenance.request_id}",
         highlight=False,
     )
 
@@ -136,10 +141,46 @@ def _write_overlays(response: api.ExplainResponse, output: Path) -> None:
 
 
 @app.command()
-def models(address: Address = DEFAULT_ADDRESS) -> None:
+def token(
+    name: Annotated[str, typer.Argument(help="Name of the client, for the log and the metrics.")],
+    role: Annotated[list[Role], typer.Option(help="What it may do; may be repeated.")],
+    precision: Annotated[Precision | None, typer.Option(help="How precise its answers are.")] = None,
+    predictions_per_minute: Annotated[float | None, typer.Option(help="Its quota of predictions.")] = None,
+    explanations_per_minute: Annotated[float | None, typer.Option(help="Its quota of explained classes.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="New file for the token, in place of showing it.")
+    ] = None,
+) -> None:
+    """Make a bearer token for a new client. It is shown this once; the clients file gets its hash.
+
+    With --output only the entry goes to standard output: whylight token NAME --role explain -o FILE >> clients.toml
+    """
+    made = new_token()
+    try:
+        entry = clients_entry(
+            name, made, [str(each) for each in role], precision, predictions_per_minute, explanations_per_minute
+        )
+    except ValidationError as error:
+        _fail_settings(error)
+    if output is None:
+        err.print("the client's token, shown this once:", highlight=False)
+        typer.echo(made)
+    else:
+        try:
+            write_token(output, made)
+        except OSError as error:
+            err.print(f"[red]cannot write the token: {error.strerror}", highlight=False)
+            raise typer.Exit(1) from None
+    err.print("for the clients file:", highlight=False)
+    typer.echo(entry)
+
+
+@app.command()
+@with_access
+def models(access: Access, address: Address = DEFAULT_ADDRESS) -> None:
     """List the deployed models."""
     table = Table("name", "version", "state", "classes", "target layer", "description")
-    with _client(address) as client:
+    with _client(address, access) as client:
         for model in _ask(client.models):
             state = types_pb2.ModelState.Name(model.state).removeprefix("MODEL_STATE_").lower()
             layer = model.target_layer
@@ -149,13 +190,15 @@ def models(address: Address = DEFAULT_ADDRESS) -> None:
 
 
 @app.command()
+@with_access
 def methods(
+    access: Access,
     model: Annotated[str, typer.Option(help="Only the methods that work on this model.")] = "",
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """List the saliency methods with their parameters."""
     table = Table("name", "title", "reference", "parameters", "works on", "models")
-    with _client(address) as client:
+    with _client(address, access) as client:
         for method in _ask(lambda: client.methods(model)):
             parameters = "\n".join(f"{each.name}: {each.description}" for each in method.parameters)
             table.add_row(
@@ -164,8 +207,8 @@ def methods(
     out.print(table)
 
 
-def _client(address: str) -> Client:
-    return Client(address)
+def _client(address: str, access: Access) -> Client:
+    return cast(Client, _ask(lambda: Client(address, access=access)))
 
 
 def _ask(call: Any) -> Any:
@@ -173,6 +216,13 @@ def _ask(call: Any) -> Any:
         return call()
     except CallError as error:
         _fail(error)
+
+
+def _fail_settings(error: ValidationError) -> NoReturn:
+    for problem in error.errors():
+        name = ".".join(map(str, problem["loc"])) or "settings"
+        err.print(f"[red]{name}: {problem['msg'].removeprefix('Value error, ')}", highlight=False)
+    raise typer.Exit(2)
 
 
 def _fail(error: Exception) -> None:

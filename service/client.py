@@ -12,22 +12,25 @@ from google.rpc import error_details_pb2, status_pb2
 from protos.explain.v1 import explanation_service_pb2 as api
 from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
 from protos.explain.v1 import method_pb2
+from service.access import Access
+from service.access import CallError as CallError
 from service.status_details import KEY
 
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 
 
-class CallError(Exception):
-    """The service refused, or could not be reached. The message says what to do about it."""
-
-
 class Client:
     """A connection to the service, for use in a `with` block."""
 
-    def __init__(self, address: str, timeout: float = 60.0) -> None:
-        """Connect to `address` (host:port); every call may take `timeout` seconds."""
+    def __init__(self, address: str, timeout: float = 60.0, access: Access = Access()) -> None:  # noqa: B008 - frozen
+        """Connect to `address` (host:port); every call may take `timeout` seconds.
+
+        Raises:
+            CallError: `access` cannot be used.
+        """
         limits = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.enable_retries", 1)]
-        self._channel = grpc.insecure_channel(address, options=limits)
+        self._channel = access.open(address, limits)
+        self._metadata = access.metadata
         self._stub = api_grpc.ExplanationServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._timeout = timeout
 
@@ -57,20 +60,30 @@ class Client:
 
     def _call(self, procedure: Any, request: Any) -> Any:
         try:
-            return procedure(request, timeout=self._timeout)
+            return procedure(request, timeout=self._timeout, metadata=self._metadata)
         except grpc.RpcError as error:
             raise CallError(describe_error(error)) from None
 
 
 def describe_error(error: Any) -> str:
-    """Status, message and the fields that were wrong, on as many lines."""
+    """Status, message, the fields that were wrong and when to try again, on as many lines."""
     if error.code() is grpc.StatusCode.UNAVAILABLE and KEY not in dict(error.trailing_metadata() or ()):
-        return "UNAVAILABLE: no service answers at this address; `whylight serve` starts one"
+        return (
+            "UNAVAILABLE: no service answers at this address; `whylight serve` starts one. "
+            "One with TLS answers only with the right --tls-ca, and, where it asks for it, --client-cert"
+        )
     lines = [f"{error.code().name}: {error.details()}"]
     for key, value in error.trailing_metadata() or ():
         if key == KEY:
-            lines.extend(f"  {field}: {text}" for field, text in _violations(status_pb2.Status.FromString(value)))
+            status = status_pb2.Status.FromString(value)
+            lines.extend(f"  {field}: {text}" for field, text in _violations(status))
+            lines.extend(f"  try again in {seconds:.3g} s" for seconds in _retry_delays(status))
     return "\n".join(lines)
+
+
+def _retry_delays(status: status_pb2.Status) -> list[float]:
+    retry = error_details_pb2.RetryInfo()
+    return [retry.retry_delay.ToNanoseconds() / 1e9 for detail in status.details if detail.Unpack(retry)]
 
 
 def _violations(status: status_pb2.Status) -> list[tuple[str, str]]:

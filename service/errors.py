@@ -45,6 +45,28 @@ class InvalidRequestError(ServiceError):
         self.violations = violations
 
 
+class UnauthenticatedError(ServiceError):
+    """Nobody knows who calls."""
+
+    reason = "CREDENTIALS_INVALID"
+
+
+class PermissionDeniedError(ServiceError):
+    """The client is known, and may not do this."""
+
+    reason = "ROLE_NOT_ALLOWED"
+
+
+class QuotaError(ServiceError):
+    """The client has asked often enough for now."""
+
+    reason = "QUOTA_EXCEEDED"
+
+    def __init__(self, message: str, *, reason: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message, reason=reason)
+        self.retry_after = retry_after
+
+
 class ModelNotFoundError(ServiceError):
     """No such model, or not in that version."""
 
@@ -97,6 +119,9 @@ class InternalError(ServiceError):
 
 STATUS_CODES: dict[type[ServiceError], grpc.StatusCode] = {
     InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
+    UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
+    PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
+    QuotaError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     ModelNotFoundError: grpc.StatusCode.NOT_FOUND,
     MethodNotApplicableError: grpc.StatusCode.FAILED_PRECONDITION,
     NoRoomError: grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, cast
 
 import grpc
 
-from service.errors import STATUS_CODES, InternalError, ServiceError
+from service.errors import STATUS_CODES, InternalError, QuotaError, ServiceError
 from service.metrics import Metrics
 from service.observation import Observation, observing
 from service.status_details import trailing_metadata
@@ -53,29 +53,31 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def observed(request: Any, context: Context) -> Any:
             observation = Observation(_request_id(context), rpc)
             await context.send_initial_metadata(((REQUEST_ID_KEY, observation.request_id),))
-            code = grpc.StatusCode.CANCELLED
+            outcome = grpc.StatusCode.CANCELLED.name
             try:
                 with observing(observation):
                     response = await behaviour(request, context)
-                code = grpc.StatusCode.OK
+                outcome = grpc.StatusCode.OK.name
                 return response
             except asyncio.CancelledError:
                 raise
             except Exception as error:
                 known = error if isinstance(error, ServiceError) else _fault(error, observation)
                 code = STATUS_CODES[type(known)]
+                # A client with its quota used up is no want of room, which the same status says otherwise.
+                outcome = known.reason if isinstance(known, QuotaError) else code.name
                 await context.abort(code, known.message, trailing_metadata(known))
             finally:
-                self._finish(observation, code)
+                self._finish(observation, outcome)
 
         return observed
 
-    def _finish(self, observation: Observation, code: grpc.StatusCode) -> None:
-        self._metrics.finished(observation, code.name)
+    def _finish(self, observation: Observation, outcome: str) -> None:
+        self._metrics.finished(observation, outcome)
         logger.info(
-            "%s %s model=%s method=%s code=%s seconds=%.4f",
-            observation.request_id, observation.rpc, observation.model, observation.method, code.name,
-            observation.elapsed,
+            "%s %s client=%s model=%s method=%s code=%s seconds=%.4f",
+            observation.request_id, observation.rpc, observation.caller.name, observation.model, observation.method,
+            outcome, observation.elapsed,
         )  # fmt: skip
 
 

@@ -18,6 +18,12 @@ class Metrics:
         self.requests = Counter(
             "whylight_requests", "Finished requests by gRPC status code.", (*labels, "code"), registry=registry
         )
+        self.client_requests = Counter(
+            "whylight_client_requests",
+            "Finished requests of each client of the clients file by gRPC status code.",
+            ("client", "rpc", "code"),
+            registry=registry,
+        )
         self.request_seconds = Histogram(
             "whylight_request_duration_seconds",
             "Time from the arrival of a request to its answer.",
@@ -75,9 +81,10 @@ class Metrics:
         self.quality.answered(observation.model, version, observation.method, maps, degenerate)
 
     def finished(self, observation: Observation, code: str) -> None:
-        """Record a request that was answered with gRPC status `code`."""
+        """Record a request that was answered with gRPC status `code`, or refused for its client's QUOTA_EXCEEDED."""
         labels = (observation.rpc, observation.model, observation.method)
         self.requests.labels(*labels, code).inc()
+        self.client_requests.labels(observation.caller.name, observation.rpc, code).inc()
         elapsed = observation.elapsed
         self.request_seconds.labels(*labels).observe(elapsed)
         if observation.rpc == "Explain":

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from service.identity.caller import NOBODY, Caller
+
 STAGES = ("admission", "transport", "decode", "compute", "render", "quality")
 
 
@@ -20,6 +22,7 @@ class Observation:
         method: name of the saliency method, or "".
         stages: seconds by stage, a subset of STAGES.
         started: time.perf_counter() at the beginning.
+        caller: who asks.
     """
 
     request_id: str
@@ -28,6 +31,7 @@ class Observation:
     method: str = ""
     stages: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.perf_counter)
+    caller: Caller = NOBODY
 
     @property
     def elapsed(self) -> float:
@@ -50,6 +54,11 @@ _current: ContextVar[Observation] = ContextVar("observation")
 def current() -> Observation:
     """The observation of the request that this task works on."""
     return _current.get()
+
+
+def observed() -> Observation | None:
+    """The observation of this task, or None where its call is not observed."""
+    return _current.get(None)
 
 
 @contextmanager

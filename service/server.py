@@ -17,6 +17,11 @@ from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
 from service.admission import Admission
 from service.background import repeated
 from service.catalog import Catalog
+from service.identity.clients import load_clients
+from service.identity.gate import Gate
+from service.identity.interceptor import IdentityInterceptor
+from service.identity.tls import server_credentials
+from service.identity.watched import UnusableFileError, WatchedFiles
 from service.interceptors import CallInterceptor
 from service.metrics import Metrics
 from service.monitor import SERVICE, Monitor
@@ -30,6 +35,8 @@ from service.worker import Worker, start_worker
 
 ENVELOPE_BYTES = 64 * 1024
 CHECK_INTERVAL = 5.0  # seconds between two looks for models that were not checked yet
+
+RELOAD_INTERVAL = 1.0  # seconds between two looks at the clients file
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +67,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     The API answers from the beginning, and says NOT_SERVING until every model is ready.
 
     Raises:
-        StartError: a port is taken, there is no Java, or an archive cannot be built.
+        StartError: a port is taken, there is no Java, an archive cannot be built, or a file cannot be used.
     """
     metrics, catalog, policy = Metrics(), Catalog(), _policy(settings)
     admission = Admission(settings.in_flight, settings.queue_size, metrics)
@@ -79,7 +86,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             checks = SanityChecks(catalog, client, metrics.quality)
             await stack.enter_async_context(repeated(checks.look, CHECK_INTERVAL))
         servicer = ExplanationServicer(settings, catalog, admission, client, metrics, sampler)
-        server, address = _grpc_server(settings, servicer, health_servicer, metrics)
+        gate = await stack.enter_async_context(identity(settings))
+        server, address = grpc_server(settings, servicer, health_servicer, metrics, gate)
         monitor = _monitor(settings, worker, client, catalog, health_servicer, metrics)
         await stack.enter_async_context(monitor.running())
         await server.start()
@@ -120,36 +128,83 @@ def _monitor(
     )
 
 
-def _grpc_server(
-    settings: Settings, servicer: ExplanationServicer, health_servicer: health.aio.HealthServicer, metrics: Metrics
+@contextlib.asynccontextmanager
+async def identity(settings: Settings, interval: float = RELOAD_INTERVAL) -> AsyncIterator[Gate]:
+    """The gate, which knows the clients file as it was at most `interval` seconds ago.
+
+    Raises:
+        StartError: the file cannot be used.
+    """
+    path = settings.clients_file
+    if path is None:
+        yield Gate(None)
+        return
+    try:
+        clients = WatchedFiles("clients file", [path], lambda: load_clients(path))
+    except UnusableFileError as error:
+        raise StartError(str(error)) from None
+
+    async def look() -> None:
+        await asyncio.to_thread(clients.refresh)
+
+    async with repeated(look, interval):
+        yield Gate(lambda: clients.value)
+
+
+def grpc_server(
+    settings: Settings,
+    servicer: ExplanationServicer,
+    health_servicer: health.aio.HealthServicer,
+    metrics: Metrics,
+    gate: Gate,
 ) -> tuple[grpc.aio.Server, str]:
-    """The server, bound but not started, and its address."""
+    """The server, bound but not started, and its address.
+
+    Raises:
+        StartError: the port is taken, or a certificate cannot be used.
+    """
     # Twice the image limit: what is somewhat too large gets a typed answer, what is absurd is cut off by gRPC.
     options = [
         ("grpc.max_receive_message_length", 2 * settings.max_image_bytes + ENVELOPE_BYTES),
         ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", 0),
     ]
-    server = grpc.aio.server(interceptors=[CallInterceptor(metrics)], options=options)
+    interceptors = [CallInterceptor(metrics), IdentityInterceptor(gate)]
+    server = grpc.aio.server(interceptors=interceptors, options=options)
     api_grpc.add_ExplanationServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     try:
-        port = server.add_insecure_port(f"{settings.host}:{settings.port}")
+        port = _listen(server, settings)
+    except UnusableFileError as error:
+        raise StartError(str(error)) from None
     except RuntimeError as error:
         raise StartError(f"cannot listen on port {settings.port}: is it taken?") from error
-    return server, f"{settings.host}:{port}"
+    return server, _authority(settings.host, port)
+
+
+def _listen(server: grpc.aio.Server, settings: Settings) -> int:
+    address = _authority(settings.host, settings.port)
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return server.add_insecure_port(address)
+    credentials = server_credentials(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+    return server.add_secure_port(address, credentials)
+
+
+def _authority(host: str, port: int) -> str:
+    """host:port, with the brackets that an IPv6 address needs."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @contextlib.contextmanager
 def _metrics_endpoint(settings: Settings, metrics: Metrics) -> Iterator[str]:
     """Serve the metrics for the length of a block; gives the URL."""
     try:
-        server, thread = start_http_server(settings.metrics_port, settings.host, metrics.registry)
+        server, thread = start_http_server(settings.metrics_port, settings.metrics_host, metrics.registry)
     except OSError as error:
         raise StartError(f"cannot serve metrics on port {settings.metrics_port}: is it taken?") from error
     try:
-        yield f"http://{settings.host}:{server.server_port}/metrics"
+        yield f"http://{_authority(settings.metrics_host, server.server_port)}/metrics"
     finally:
         server.shutdown()
         server.server_close()

@@ -15,6 +15,7 @@ from service.catalog import Catalog, DeployedModel
 from service.commands import PredictCommand
 from service.converters import from_result, to_command, worker
 from service.errors import DeadlineError
+from service.identity.quotas import Quotas
 from service.metrics import Metrics
 from service.sampling.sampler import Sampler
 from service.settings import Settings
@@ -35,6 +36,7 @@ class ExplanationServicer(api_grpc.ExplanationServiceServicer):
         client: WorkerClient,
         metrics: Metrics,
         sampler: Sampler | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
         self._settings = settings
         self._catalog = catalog
@@ -42,6 +44,7 @@ class ExplanationServicer(api_grpc.ExplanationServiceServicer):
         self._client = client
         self._metrics = metrics
         self._sampler = sampler
+        self._quotas = quotas or Quotas()
 
     async def Predict(self, request: api.PredictRequest, context: Context) -> api.PredictResponse:  # noqa: N802
         """Classify one image."""
@@ -99,6 +102,7 @@ class ExplanationServicer(api_grpc.ExplanationServiceServicer):
     async def _work(self, command: PredictCommand, context: Context) -> worker_pb2.ImageResult:
         """Have a worker carry out a command within the client's deadline."""
         seen = observation.current()
+        self._quotas.charge(seen.caller, command)
         deadline = time.monotonic() + self._timeout(context)
         async with self._admission.enter(command.model, deadline - time.monotonic()):
             timeout = deadline - time.monotonic()

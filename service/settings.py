@@ -19,16 +19,29 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="WHYLIGHT_", env_file=".env", extra="ignore", frozen=True)
 
     host: str = "127.0.0.1"
-    """Address to listen on. Anything but loopback needs `allow_remote`: there is no TLS yet."""
+    """Address to listen on. Anything but loopback needs `tls_certificate` and `clients_file`, without exception."""
 
     port: int = Field(default=50051, ge=0, le=65535)
     """Port of the gRPC API; 0 takes a free one."""
 
     metrics_port: int = Field(default=9464, ge=0, le=65535)
-    """Port of the Prometheus endpoint, on the same address; 0 takes a free one."""
+    """Port of the Prometheus endpoint; 0 takes a free one."""
 
-    allow_remote: bool = False
-    """Listen on an address that other machines reach, without transport security."""
+    metrics_host: str = "127.0.0.1"
+    """Address of the Prometheus endpoint. It has neither TLS nor identity, and names models and clients."""
+
+    tls_certificate: Path | None = None
+    """PEM file of the server's certificate, followed by those that lead to its authority. Read again on change."""
+
+    tls_key: Path | None = None
+    """PEM file of its private key, not encrypted."""
+
+    tls_client_ca: Path | None = None
+    """PEM file of the authority of the clients' certificates: then no one connects without one (mTLS)."""
+
+    clients_file: Path | None = None
+    """TOML file of the clients with their roles and quotas. Default: identity is off, everyone on this machine may do
+    everything. Read again on change."""
 
     manifest: Path = MODEL_STORE / "models.toml"
     """The models to serve."""
@@ -94,9 +107,17 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key go together")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("tls_client_ca needs tls_certificate and tls_key")
+        return self
+
+    @model_validator(mode="after")
     def _check_host(self) -> Self:
-        if not self.allow_remote and not _is_loopback(self.host):
-            raise ValueError("host must be a loopback address unless allow_remote is set")
+        if not is_loopback(self.host) and (self.tls_certificate is None or self.clients_file is None):
+            raise ValueError("host must be a loopback address unless tls_certificate, tls_key and clients_file are set")
         return self
 
     @property
@@ -105,7 +126,8 @@ class Settings(BaseSettings):
         return self.worker_inference_address is not None
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -5,16 +5,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import grpc
-from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1 import health
 
 from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
 from protos.explain.v1 import types_pb2
 from protos.worker.v1 import worker_pb2
 from service.admission import Admission
 from service.catalog import Catalog
-from service.interceptors import CallInterceptor
+from service.identity.quotas import Quotas
 from service.metrics import Metrics
 from service.monitor import Monitor
+from service.server import grpc_server, identity
 from service.servicer import ExplanationServicer
 from service.settings import Settings
 from service.torchserve.client import ModelWorkers
@@ -107,7 +108,16 @@ class Front:
         self.admission = Admission(settings.in_flight, settings.queue_size, self.metrics)
         self.health = health.aio.HealthServicer()
         self.monitor = self.make_monitor(discover=False)
-        self.servicer = ExplanationServicer(settings, self.catalog, self.admission, worker, self.metrics)  # type: ignore[arg-type]
+        self.now = 0.0
+        self.servicer = ExplanationServicer(
+            settings,
+            self.catalog,
+            self.admission,
+            worker,  # type: ignore[arg-type]
+            self.metrics,
+            quotas=Quotas(clock=lambda: self.now),
+        )
+        self.address: str
         self.channel: grpc.aio.Channel
         self.stub: api_grpc.ExplanationServiceStub
 
@@ -124,18 +134,25 @@ class Front:
         )
 
 
+RELOAD_INTERVAL = 0.02
+
+
 @asynccontextmanager
-async def front(**settings: object) -> AsyncIterator[Front]:
-    """Run the front on a free loopback port."""
-    made = Front(FakeWorker(), Settings(_env_file=None, **settings))  # type: ignore[arg-type]
-    server = grpc.aio.server(interceptors=[CallInterceptor(made.metrics)])
-    api_grpc.add_ExplanationServiceServicer_to_server(made.servicer, server)
-    health_pb2_grpc.add_HealthServicer_to_server(made.health, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    await made.monitor.look()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        made.channel = channel
-        made.stub = api_grpc.ExplanationServiceStub(channel)
-        yield made
-    await server.stop(None)
+async def front(credentials: grpc.ChannelCredentials | None = None, **settings: object) -> AsyncIterator[Front]:
+    """Run the front on a free loopback port; with `credentials` its channel speaks TLS."""
+    chosen = Settings(_env_file=None, **{"port": 0, **settings})  # type: ignore[arg-type]
+    made = Front(FakeWorker(), chosen)
+    async with identity(chosen, interval=RELOAD_INTERVAL) as gate:
+        server, made.address = grpc_server(chosen, made.servicer, made.health, made.metrics, gate)
+        await server.start()
+        await made.monitor.look()
+        async with open_channel(made.address, credentials) as channel:
+            made.channel = channel
+            made.stub = api_grpc.ExplanationServiceStub(channel)
+            yield made
+        await server.stop(None)
+
+
+def open_channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+    """A channel with TLS, where there are credentials for it."""
+    return grpc.aio.secure_channel(address, credentials) if credentials else grpc.aio.insecure_channel(address)

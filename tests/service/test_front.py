@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 
 import grpc
 import pytest
@@ -57,6 +58,17 @@ async def test_predict_answers_with_provenance_timings_and_request_id() -> None:
         assert ("x-request-id", "abc-1") in tuple(await call.initial_metadata())
         assert service.worker.requests[0].image.image == IMAGE
         assert service.worker.requests[0].image.top_k == 5
+
+
+async def test_it_listens_on_ipv6_too() -> None:
+    """The loopback address ::1 is as good as 127.0.0.1."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    async with front(host="::1") as service:
+        assert service.address.startswith("[::1]:")
+        await service.stub.ListModels(api.ListModelsRequest())
 
 
 async def test_a_harmful_request_id_is_replaced() -> None:

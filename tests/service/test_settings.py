@@ -16,11 +16,30 @@ def test_loopback_is_the_default_reach(host: str) -> None:
     assert settings(host=host).host == host
 
 
-def test_other_machines_are_let_in_only_on_purpose() -> None:
-    """An address that others reach needs allow_remote."""
-    with pytest.raises(ValidationError, match="allow_remote"):
-        settings(host="0.0.0.0")  # noqa: S104
-    assert settings(host="0.0.0.0", allow_remote=True).allow_remote  # noqa: S104
+TLS = {"tls_certificate": "server.pem", "tls_key": "server.key"}
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "whylight.example"])  # noqa: S104
+@pytest.mark.parametrize("given", [{}, TLS, {"clients_file": "c.toml"}, {"allow_remote": True}], ids=str)
+def test_other_machines_are_let_in_with_tls_and_identity_only(host: str, given: dict[str, object]) -> None:
+    """An address that others reach needs both, and no other setting stands in for them."""
+    with pytest.raises(ValidationError, match="tls_certificate, tls_key and clients_file"):
+        settings(host=host, **given)
+    assert settings(host=host, clients_file="c.toml", **TLS).host == host
+
+
+@pytest.mark.parametrize(
+    "given", [{"tls_certificate": "a"}, {"tls_key": "a"}, {"tls_client_ca": "a"}], ids=lambda given: next(iter(given))
+)
+def test_half_of_tls_is_refused(given: dict[str, object]) -> None:
+    """A certificate needs its key, and mTLS needs both."""
+    with pytest.raises(ValidationError, match="tls_key"):
+        settings(**given)
+
+
+def test_metrics_stay_on_this_machine_unless_told() -> None:
+    """Where the API listens says nothing of where the metrics do."""
+    assert settings(host="0.0.0.0", clients_file="c.toml", **TLS).metrics_host == "127.0.0.1"  # noqa: S104
 
 
 def test_an_external_worker_needs_both_addresses() -> None:

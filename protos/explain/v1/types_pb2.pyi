@@ -17,6 +17,15 @@ class DataType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     DATA_TYPE_UNSPECIFIED: _ClassVar[DataType]
     DATA_TYPE_FLOAT32: _ClassVar[DataType]
+    DATA_TYPE_UINT8: _ClassVar[DataType]
+    DATA_TYPE_UINT16: _ClassVar[DataType]
+
+class Precision(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRECISION_UNSPECIFIED: _ClassVar[Precision]
+    PRECISION_COARSE: _ClassVar[Precision]
+    PRECISION_STANDARD: _ClassVar[Precision]
+    PRECISION_FULL: _ClassVar[Precision]
 
 class Normalization(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -56,6 +65,12 @@ class ParameterType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PARAMETER_TYPE_STRING_LIST: _ClassVar[ParameterType]
 DATA_TYPE_UNSPECIFIED: DataType
 DATA_TYPE_FLOAT32: DataType
+DATA_TYPE_UINT8: DataType
+DATA_TYPE_UINT16: DataType
+PRECISION_UNSPECIFIED: Precision
+PRECISION_COARSE: Precision
+PRECISION_STANDARD: Precision
+PRECISION_FULL: Precision
 NORMALIZATION_UNSPECIFIED: Normalization
 NORMALIZATION_MIN_MAX: Normalization
 MAP_RESOLUTION_UNSPECIFIED: MapResolution
@@ -180,7 +195,7 @@ class Explanation(_message.Message):
     def __init__(self, target: _Optional[_Union[ClassScore, _Mapping]] = ..., map: _Optional[_Union[SaliencyMap, _Mapping]] = ..., map_png: _Optional[bytes] = ..., overlay_png: _Optional[bytes] = ..., quality: _Optional[_Iterable[_Union[_quality_pb2.QualityFigure, _Mapping]]] = ...) -> None: ...
 
 class Provenance(_message.Message):
-    __slots__ = ("request_id", "model", "model_version", "weights_digest", "preprocessing_digest", "method", "target_layer", "device", "library_versions")
+    __slots__ = ("request_id", "model", "model_version", "weights_digest", "preprocessing_digest", "method", "target_layer", "device", "library_versions", "precision")
     class LibraryVersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -197,6 +212,7 @@ class Provenance(_message.Message):
     TARGET_LAYER_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     LIBRARY_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     model: str
     model_version: str
@@ -206,7 +222,8 @@ class Provenance(_message.Message):
     target_layer: str
     device: str
     library_versions: _containers.ScalarMap[str, str]
-    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., weights_digest: _Optional[str] = ..., preprocessing_digest: _Optional[str] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., target_layer: _Optional[str] = ..., device: _Optional[str] = ..., library_versions: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    precision: Precision
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., weights_digest: _Optional[str] = ..., preprocessing_digest: _Optional[str] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., target_layer: _Optional[str] = ..., device: _Optional[str] = ..., library_versions: _Optional[_Mapping[str, str]] = ..., precision: _Optional[_Union[Precision, str]] = ...) -> None: ...
 
 class Timings(_message.Message):
     __slots__ = ("total", "admission", "transport", "decode", "compute", "render", "quality")
