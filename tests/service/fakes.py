@@ -15,6 +15,8 @@ from service.catalog import Catalog
 from service.interceptors import CallInterceptor
 from service.metrics import Metrics
 from service.monitor import Monitor
+from service.sampling.policy import Policy
+from service.sampling.sampler import Sampler
 from service.servicer import ExplanationServicer
 from service.settings import Settings
 from service.torchserve.client import ModelWorkers
@@ -39,7 +41,8 @@ def description() -> worker_pb2.DescribeResult:
     )
     layer = types_pb2.ParameterInfo(name="layer", type=types_pb2.PARAMETER_TYPE_STRING)
     methods = [types_pb2.MethodInfo(name="grad_cam", parameters=[layer]), types_pb2.MethodInfo(name="cam")]
-    return worker_pb2.DescribeResult(model=model, methods=methods)
+    metrics = [types_pb2.MetricInfo(name="average_drop"), types_pb2.MetricInfo(name="rank_correlation", compares=True)]
+    return worker_pb2.DescribeResult(model=model, methods=methods, metrics=metrics)
 
 
 def prediction(request: worker_pb2.WorkRequest) -> worker_pb2.WorkResponse:
@@ -73,6 +76,7 @@ class FakeWorker:
         self.gate.set()
         self.workers = {MODEL: ModelWorkers(MODEL, ready=1, total=1, versions=("1.0",))}
         self.requests: list[worker_pb2.WorkRequest] = []
+        self.asked: list[str] = []
 
     async def send(self, model: str, body: bytes, timeout: float) -> bytes:
         request = worker_pb2.WorkRequest.FromString(body)
@@ -81,6 +85,7 @@ class FakeWorker:
                 status=worker_pb2.WORK_STATUS_OK, description=description()
             ).SerializeToString()
         self.requests.append(request)
+        self.asked.append(model)
         await self.gate.wait()
         if self.error is not None:
             raise self.error
@@ -93,7 +98,7 @@ class FakeWorker:
 class Front:
     """The service's front on a fake worker, with a channel to it."""
 
-    def __init__(self, worker: FakeWorker, settings: Settings) -> None:
+    def __init__(self, worker: FakeWorker, settings: Settings, policy: Policy | None = None) -> None:
         self.worker = worker
         self.metrics = Metrics()
         self.catalog = Catalog()
@@ -101,7 +106,17 @@ class Front:
         self.admission = Admission(settings.in_flight, settings.queue_size, self.metrics)
         self.health = health.aio.HealthServicer()
         self.monitor = self.make_monitor(discover=False)
-        self.servicer = ExplanationServicer(settings, self.catalog, self.admission, worker, self.metrics)  # type: ignore[arg-type]
+        self.sampler = None
+        if policy is not None:
+            self.sampler = Sampler(policy, worker, self.metrics.quality, settings.quality_budget)  # type: ignore[arg-type]
+        self.servicer = ExplanationServicer(
+            settings,
+            self.catalog,
+            self.admission,
+            worker,  # type: ignore[arg-type]
+            self.metrics,
+            self.sampler,
+        )
         self.channel: grpc.aio.Channel
         self.stub: api_grpc.ExplanationServiceStub
 
@@ -119,9 +134,9 @@ class Front:
 
 
 @asynccontextmanager
-async def front(**settings: object) -> AsyncIterator[Front]:
-    """Run the front on a free loopback port."""
-    made = Front(FakeWorker(), Settings(_env_file=None, **settings))  # type: ignore[arg-type]
+async def front(policy: Policy | None = None, **settings: object) -> AsyncIterator[Front]:
+    """Run the front on a free loopback port; what its sampler draws by `policy` waits until a test measures it."""
+    made = Front(FakeWorker(), Settings(_env_file=None, **settings), policy)  # type: ignore[arg-type]
     server = grpc.aio.server(interceptors=[CallInterceptor(made.metrics)])
     api_grpc.add_ExplanationServiceServicer_to_server(made.servicer, server)
     health_pb2_grpc.add_HealthServicer_to_server(made.health, server)
