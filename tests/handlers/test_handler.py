@@ -367,6 +367,18 @@ def test_threads(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen == [3]
 
 
+@pytest.mark.parametrize(("name", "niceness"), [("tiny", []), ("tiny--quality", [19])])
+def test_what_measures_quality_steps_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, niceness: list[int]
+) -> None:
+    """The worker of a lane is as nice as can be; a worker that clients wait for is not."""
+    chosen: list[int] = []
+    monkeypatch.setattr(torchserve_handler.os, "nice", chosen.append)
+    properties = {"model_dir": str(folder), "gpu_id": None}
+    TorchServeHandler().initialize(SimpleNamespace(system_properties=properties, model_name=name))
+    assert chosen == niceness
+
+
 def test_entry_is_the_only_class_of_its_file() -> None:
     """TorchServe refuses a handler file with any other number."""
     own = [value for _, value in inspect.getmembers(entry, inspect.isclass) if value.__module__ == entry.__name__]
