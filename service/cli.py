@@ -15,9 +15,9 @@ from rich.table import Table
 from model_store.archive import ArchiveError
 from model_store.manifest import ManifestError
 from protos.explain.v1 import explanation_service_pb2 as api
-from protos.explain.v1 import types_pb2
+from protos.explain.v1 import quality_pb2, types_pb2
 from service import server
-from service.client import CallError, Client, build_method, build_targets
+from service.client import CallError, Client, build_method, build_quality, build_targets
 from service.settings import Settings
 from service.torchserve.errors import TorchServeError
 
@@ -84,6 +84,10 @@ def explain(
     parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="name=value of the method.")] = None,
     target: Annotated[list[str] | None, typer.Option(help="Class index or label; may be repeated.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Explain the k most probable classes.")] = None,
+    quality: Annotated[
+        list[str] | None, typer.Option(help="Metric to compute, name or name:parameter=value,...; may be repeated.")
+    ] = None,
+    compare_with: Annotated[str | None, typer.Option(help="Second method, name or name:parameter=value,...")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Overlay PNG to write.")] = None,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -95,12 +99,14 @@ def explain(
             method=build_method(method, parameter or []),
             targets=build_targets(target or [], top_k),
             output=api.OutputOptions(overlay_png=output is not None),
+            quality=build_quality(quality or [], compare_with),
         )
         with Client(address) as client, err.status("waiting for the service"):
             response = client.explain(request)
     except (CallError, OSError) as error:
         _fail(error)
     _print_predictions(response)
+    _print_figures(response)
     if output is not None:
         _write_overlays(response, output)
     for warning in response.warnings:
@@ -122,6 +128,37 @@ def _print_predictions(response: api.ExplainResponse) -> None:
         f"{response.provenance.device}, {total:.1f} ms, request {response.provenance.request_id}",
         highlight=False,
     )
+
+
+def _print_figures(response: api.ExplainResponse) -> None:
+    """One row for each explained class and metric; nothing where no metric was asked for."""
+    table = Table("class", "metric", "value", "better", "parameters")
+    for explanation in response.explanations:
+        for figure in explanation.quality:
+            parameters = ", ".join(f"{name}={_text(value)}" for name, value in sorted(figure.parameters.items()))
+            table.add_row(
+                explanation.target.label, figure.metric, _value_text(figure), _better(figure.direction), parameters
+            )
+    if table.rows:
+        out.print(table)
+
+
+def _value_text(figure: quality_pb2.QualityFigure) -> str:
+    if not figure.HasField("value"):
+        return "not defined"
+    unit = "" if figure.unit == "number" else f" {figure.unit}"
+    return f"{figure.value:.4g}{unit}"
+
+
+def _text(value: object) -> str:
+    """A parameter as it is written on the command line."""
+    if value is None:
+        return "default"
+    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _better(direction: int) -> str:
+    return quality_pb2.MetricDirection.Name(direction).removeprefix("METRIC_DIRECTION_").lower()
 
 
 def _write_overlays(response: api.ExplainResponse, output: Path) -> None:
@@ -160,6 +197,28 @@ def methods(
             parameters = "\n".join(f"{each.name}: {each.description}" for each in method.parameters)
             table.add_row(
                 method.name, method.title, method.reference, parameters, method.requirement, "\n".join(method.models)
+            )
+    out.print(table)
+
+
+@app.command()
+def metrics(address: Address = DEFAULT_ADDRESS) -> None:
+    """List the quality metrics with their parameters, for `whylight explain --quality`."""
+    table = Table("name", "title", "unit", "better", "parameters", "reference")
+    with _client(address) as client:
+        for metric in _ask(client.metrics):
+            parameters = [
+                f"{each.name}: {each.description} Default: {each.default_value}." for each in metric.parameters
+            ]
+            if metric.compares:
+                parameters.append("needs --compare-with")
+            table.add_row(
+                metric.name,
+                metric.title,
+                metric.unit,
+                _better(metric.direction),
+                "\n".join(parameters),
+                metric.reference,
             )
     out.print(table)
 
