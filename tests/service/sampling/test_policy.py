@@ -1,6 +1,7 @@
 """Which explanations are measured."""
 
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,20 @@ def test_a_file(tmp_path: Path) -> None:
     path = tmp_path / "policy.toml"
     path.write_text('[[rules]]\nmodel = "a"\nshare = 1\n[[rules]]\nmethod = "cam"\nshare = 0.5\nsteps = 8\n')
     assert load_policy(path) == Policy(rules=(Rule(model="a", share=1.0), Rule(method="cam", share=0.5, steps=8)))
+
+
+def test_the_documentations_example(tmp_path: Path) -> None:
+    """The file in docs/quality.md says what the text around it says."""
+    text = (Path(__file__).resolve().parents[3] / "docs" / "quality.md").read_text()
+    example = re.search(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert example is not None
+    path = tmp_path / "policy.toml"
+    path.write_text(example.group(1))
+    policy = load_policy(path)
+    assert drawn(policy, "digits-cnn", "opti_cam") == []
+    assert [rule.steps for rule in drawn(policy, "digits-cnn", "cam", confidence=0.6, times=1)] == [56]
+    assert drawn(policy, "digits-cnn", "cam", confidence=0.61) == []
+    assert 0 < len(drawn(policy, "digits-vit", "tibav", confidence=1.0, times=4000)) < 100
 
 
 BAD = [
