@@ -6,7 +6,7 @@ Two services run at once: one measures a share of its explanations in the backgr
 asks them for the same explanation, one request after the other, in blocks: one block for the service that samples, and
 two for the other one, so that their ratio shows what chance does. Blocks rather than single requests in turn, because
 measuring a sample takes longer than a request: it would slow the other service's next request as well. Before each
-block the client waits until the services rest.
+block the client waits until every sample has been measured.
 """
 
 import argparse
@@ -19,7 +19,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import grpc
-import psutil
 from prometheus_client.parser import text_string_to_metric_families
 from tqdm import tqdm
 
@@ -79,20 +78,18 @@ def block(service: api_grpc.ExplanationServiceStub, requests: int) -> list[float
     return found
 
 
-def rest(services: Sequence[Launched]) -> None:
-    """Wait until the services' processes use next to no processor time: nothing waits to be measured any more."""
-    while True:
-        before = sum(map(processor_seconds, services))
+def wait_for_checks(sampled: Launched) -> None:
+    """Wait until every model has had its sanity check, which comes once after the start."""
+    service = stub(sampled)
+    names = [model.name for model in service.ListModels(api.ListModelsRequest()).models]
+    while not all(service.GetModel(api.GetModelRequest(model=name)).model.sanity_checks for name in names):
         time.sleep(0.5)
-        if sum(map(processor_seconds, services)) - before < 0.05:
-            return
 
 
-def processor_seconds(service: Launched) -> float:
-    """Processor time of a service and everything that it started."""
-    process = psutil.Process(service.process.pid)
-    times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
-    return float(sum(each.user + each.system for each in times))
+def rest(sampled: Launched) -> None:
+    """Wait until every sample that was drawn has been measured."""
+    while figure(sampled, "explain_quality_queue_length"):
+        time.sleep(0.2)
 
 
 def figure(service: Launched, name: str, **labels: str) -> float:
@@ -107,15 +104,16 @@ def measure(sampled: Launched, plain: Launched, rounds: int, size: int) -> Block
     """Milliseconds of each request, block by block. The order of the kinds changes from round to round."""
     stubs = {WITH: stub(sampled), WITHOUT: stub(plain)}
     stubs[AGAIN] = stubs[WITHOUT]
+    wait_for_checks(sampled)
     for each in stubs.values():
         block(each, 20)
     found: dict[str, list[list[float]]] = {kind: [] for kind in KINDS}
     for number in tqdm(range(rounds), unit="round"):
         for place in range(len(KINDS)):
             kind = KINDS[(number + place) % len(KINDS)]
-            rest((sampled, plain))
+            rest(sampled)
             found[kind].append(block(stubs[kind], size))
-    rest((sampled, plain))
+    rest(sampled)
     return found
 
 

@@ -134,6 +134,8 @@ async def test_answers_never_wait_for_samples(monkeypatch: pytest.MonkeyPatch) -
                 assert (await service.stub.Explain(explain(), timeout=5)).explanations
                 await asyncio.sleep(0.01)
             assert outcomes(service) == {"skipped": 2}  # one is with the worker, three wait
+            length = service.metrics.registry.get_sample_value
+            assert length("explain_quality_queue_length") == 4
             hanging.set()
             async with asyncio.timeout(5):
                 while outcomes(service) != {"skipped": 2, "measured": 4}:
@@ -143,6 +145,7 @@ async def test_answers_never_wait_for_samples(monkeypatch: pytest.MonkeyPatch) -
                 while outcomes(service) != {"skipped": 2, "measured": 5}:
                     await asyncio.sleep(0.001)
         assert service.sampler._bytes == 0
+        assert length("explain_quality_queue_length") == 0
 
 
 def wrong(status: int = worker_pb2.WORK_STATUS_OK, **fields: object) -> worker_pb2.WorkResponse:
