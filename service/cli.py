@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from model_store.archive import ArchiveError
 from model_store.manifest import ManifestError
@@ -204,12 +204,10 @@ def methods(
 @app.command()
 def metrics(address: Address = DEFAULT_ADDRESS) -> None:
     """List the quality metrics with their parameters, for `whylight explain --quality`."""
-    table = Table("name", "title", "unit", "better", "parameters", "reference")
+    table = Table(Column("name", overflow="fold"), "title", "unit", "better", "parameters", "reference")
     with _client(address) as client:
         for metric in _ask(client.metrics):
-            parameters = [
-                f"{each.name}: {each.description} Default: {each.default_value}." for each in metric.parameters
-            ]
+            parameters = [f"{each.name}: {each.description}{_default(each)}" for each in metric.parameters]
             if metric.compares:
                 parameters.append("needs --compare-with")
             table.add_row(
@@ -221,6 +219,10 @@ def metrics(address: Address = DEFAULT_ADDRESS) -> None:
                 metric.reference,
             )
     out.print(table)
+
+
+def _default(parameter: types_pb2.ParameterInfo) -> str:
+    return f" Default: {parameter.default_value}." if parameter.default_value else ""
 
 
 def _client(address: str) -> Client:

@@ -34,10 +34,12 @@ class Answers(api_grpc.ExplanationServiceServicer):
 
     def ListMetrics(self, request: api.ListMetricsRequest, context: object) -> api.ListMetricsResponse:  # noqa: N802
         steps = types_pb2.ParameterInfo(name="steps", description="How many.", default_value="224")
+        threshold = types_pb2.ParameterInfo(name="threshold", description="Above which.")
         return api.ListMetricsResponse(
             metrics=[
                 types_pb2.MetricInfo(name="insertion", unit="probability", direction=HIGHER, parameters=[steps]),
                 types_pb2.MetricInfo(name="win_percentage", unit="%", direction=HIGHER, compares=True),
+                types_pb2.MetricInfo(name="saliency_metric", direction=LOWER, parameters=[threshold]),
             ]
         )
 
@@ -123,3 +125,4 @@ def test_metrics_are_listed(service: SimpleNamespace) -> None:
     assert done.code == 0, done.err
     assert row(done.out, "insertion")[3:5] == ["higher", "steps: How many. Default: 224."]
     assert row(done.out, "win_percentage")[4] == "needs --compare-with"
+    assert row(done.out, "saliency_metric")[3:5] == ["lower", "threshold: Above which."]
