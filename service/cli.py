@@ -111,7 +111,8 @@ def explain(
         _write_overlays(response, output)
     for warning in response.warnings:
         code = types_pb2.WarningCode.Name(warning.code).removeprefix("WARNING_CODE_")
-        err.print(f"[yellow]{code}: {warning.message}", highlight=False)
+        where = f" (class {warning.target_index})" if warning.HasField("target_index") else ""
+        err.print(f"[yellow]{code}{where}: {warning.message}", highlight=False)
 
 
 def _print_predictions(response: api.ExplainResponse) -> None:

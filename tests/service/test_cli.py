@@ -29,7 +29,8 @@ class Answers(api_grpc.ExplanationServiceServicer):
         self.request = request
         response = api.ExplainResponse(predictions=[{"index": 3, "label": "crane", "probability": 0.75}])
         response.explanations.add(target={"index": 3, "label": "crane"}, quality=self.figures)
-        response.warnings.add(code=types_pb2.WARNING_CODE_METHODS_DISAGREE, message="They disagree.")
+        response.warnings.add(code=types_pb2.WARNING_CODE_METHODS_DISAGREE, message="They disagree.", target_index=0)
+        response.warnings.add(code=types_pb2.WARNING_CODE_LOW_CONFIDENCE, message="Unsure.")
         return response
 
     def ListMetrics(self, request: api.ListMetricsRequest, context: object) -> api.ListMetricsResponse:  # noqa: N802
@@ -101,7 +102,7 @@ def test_figures_are_printed(service: SimpleNamespace, image: Path) -> None:
     ]  # fmt: skip
     assert row(done.out, "border_mass")[2] == "not defined"
     assert row(done.out, "max_sensitivity")[2] == "0"
-    assert "METHODS_DISAGREE: They disagree." in done.err
+    assert done.err.splitlines()[-2:] == ["METHODS_DISAGREE (class 0): They disagree.", "LOW_CONFIDENCE: Unsure."]
 
 
 def test_no_table_unasked(service: SimpleNamespace, image: Path) -> None:
