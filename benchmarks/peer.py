@@ -89,3 +89,8 @@ def without_in_place(model: nn.Module) -> nn.Module:
         if hasattr(module, "inplace"):
             setattr(module, "inplace", False)  # noqa: B010 - the type checker takes modules' attributes for tensors
     return model
+
+
+def with_gradient(inputs: Tensor) -> Tensor:
+    """The same with a gradient. No leaf: torch's counter of operations can't follow one into a module."""
+    return inputs.requires_grad_().clone()

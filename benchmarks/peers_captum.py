@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.peer import MASKS_AT_ONCE, Maker, Peer, Setting, of_pixels, own_tree, without_in_place
+from benchmarks.peer import MASKS_AT_ONCE, Maker, Peer, Setting, of_pixels, own_tree, with_gradient, without_in_place
 from explainers.superpixels import Superpixels
 
 
@@ -85,7 +85,7 @@ def _guided(kind: str) -> Maker:
         model = without_in_place(own_tree(setting.model))
         if setting.to_grid is not None or not any(isinstance(module, nn.ReLU) for module in model.modules()):
             return None
-        inputs = setting.inputs.requires_grad_()
+        inputs = with_gradient(setting.inputs)
         if kind == "GuidedBackprop":
             method = captum.attr.GuidedBackprop(model)
             return Peer(lambda: method.attribute(inputs, setting.target)[0].abs().amax(dim=0).detach(), None, model)

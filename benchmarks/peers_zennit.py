@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.peer import Maker, Peer, Setting, own_tree, without_in_place
+from benchmarks.peer import Maker, Peer, Setting, own_tree, with_gradient, without_in_place
 
 
 def _lrp(setting: Setting, parameters: dict[str, Any]) -> Peer | None:
@@ -34,7 +34,7 @@ def _lrp(setting: Setting, parameters: dict[str, Any]) -> Peer | None:
 
     def run() -> Tensor:
         with attribution.Gradient(model=model, composite=composite) as attributor:
-            found: Tensor = attributor(setting.inputs.requires_grad_(), logit)[1]
+            found: Tensor = attributor(with_gradient(setting.inputs), logit)[1]
         return found[0].sum(dim=0).detach()
 
     return Peer(run, None, model)

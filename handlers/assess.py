@@ -11,9 +11,10 @@ from handlers.errors import DeadlineError
 from handlers.jobs import Job
 from handlers.metrics import from_figure
 from protos.explain.v1 import quality_pb2, types_pb2
-from quality import Evidence, Metric, explain_by, of_results
+from quality import Evidence, Metric, explain_by, of_results, watched
 from quality.agreement import RankCorrelation
 from quality.checks import BORDER_MASS_ABOVE, DISAGREE_BELOW, UNSTABLE_ABOVE, Doubt, doubts
+from quality.passes import explain
 from quality.shape import BorderMass
 
 _WARNINGS = {
@@ -72,12 +73,13 @@ def assess(job: Job, result: ImageResult, network: Network) -> Assessment:
 
 def _values(wanted: dict[Metric, None], job: Job, result: ImageResult, network: Network) -> dict[Metric, list[float]]:
     """For each metric one value for each explanation."""
-    evidence = _evidence(job, result, network)
     check = _deadline(job)
     found: dict[Metric, list[float]] = {}
-    for metric in wanted:
-        check()
-        found[metric] = metric.values(evidence).tolist()
+    with watched(check):
+        evidence = _evidence(job, result, network)
+        for metric in wanted:
+            check()
+            found[metric] = metric.values(evidence).tolist()
     return found
 
 
@@ -87,7 +89,7 @@ def _evidence(job: Job, result: ImageResult, network: Network) -> Evidence:
     if job.quality.compare_with is None:
         return of_results(network, images, [result], **further)
     classes = Classes(tuple(item.target for item in result.explanations))
-    others = job.quality.compare_with.explain(network, images, [classes])[0].explanations
+    others = explain(job.quality.compare_with, network, images, [classes])[0].explanations
     return of_results(network, images, [result], other_maps=torch.stack([item.map for item in others]), **further)
 
 

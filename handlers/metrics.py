@@ -36,12 +36,16 @@ def to_quality(message: quality_pb2.QualityOptions, network: Network) -> Quality
     """What a request asks for.
 
     Raises:
-        InvalidWorkError: an unknown metric or parameter, or one out of bounds, or a second method is missing.
+        InvalidWorkError: an unknown metric or parameter, one out of bounds, a metric twice, or no second method to
+            compare with.
         NotApplicableWorkError: the second method is not defined for this network.
     """
     metrics = tuple(_to_metric(each, f"quality.metrics[{i}]") for i, each in enumerate(message.metrics))
     other = _other(message, network) if message.HasField("compare_with") else None
     for position, metric in enumerate(metrics):
+        if metric in metrics[:position]:
+            field = f"quality.metrics[{position}]"
+            raise InvalidWorkError("this metric is asked for twice with the same parameters", field=field)
         if other is None and Need.OTHER_MAPS in metric.needs:
             field = f"quality.metrics[{position}].name"
             raise InvalidWorkError("this metric compares two maps: name a second method", field=field)
@@ -49,13 +53,15 @@ def to_quality(message: quality_pb2.QualityOptions, network: Network) -> Quality
 
 
 def _other(message: quality_pb2.QualityOptions, network: Network) -> Method:
-    method = to_method(message.compare_with)
     try:
-        return method.resolve(network)
-    except ExplainerError as error:
-        wrong = from_explainer(error, method.name)
-        kind = NotApplicableWorkError if isinstance(wrong, NotApplicableWorkError) else InvalidWorkError
-        raise kind(wrong.message, field="quality.compare_with", reason=wrong.reason) from None
+        method = to_method(message.compare_with)
+        try:
+            return method.resolve(network)
+        except ExplainerError as error:
+            raise from_explainer(error, method.name) from None
+    except (InvalidWorkError, NotApplicableWorkError) as error:
+        field = "quality.compare_with" + error.field.removeprefix("method")
+        raise type(error)(error.message, field=field, reason=error.reason) from None
 
 
 def _to_metric(choice: quality_pb2.MetricChoice, field: str) -> Metric:

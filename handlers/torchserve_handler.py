@@ -17,7 +17,9 @@ from model_store.lanes import is_background
 logger = logging.getLogger(__name__)
 
 EXIT_DEVICE_LOST = 4
-LAST = 19  # the kindest niceness there is
+# Whoever waits for an answer goes first: the kindest niceness there is, and one thread, because threads that wait for
+# each other while neither gets a processor only burn what they get.
+LAST = 19
 
 
 class TorchServeHandler:
@@ -46,9 +48,10 @@ class TorchServeHandler:
         except LoadError as error:
             logger.error("model refused: %s", error)
             raise
-        if is_background(str(getattr(context, "model_name", ""))):
-            _step_back()
         threads = limits.threads or model.document.threads
+        if is_background(str(getattr(context, "model_name", ""))):
+            os.nice(LAST)
+            threads = 1
         if threads is not None:
             torch.set_num_threads(threads)
         self._worker = Worker(model, limits)
@@ -72,8 +75,3 @@ class TorchServeHandler:
             # Nothing in this process can use the GPU again. TorchServe starts a new worker.
             logger.critical("the GPU does not answer, the worker ends: %s", place(error))
             os._exit(EXIT_DEVICE_LOST)
-
-
-def _step_back() -> None:
-    """Let everybody who waits for an answer go first on a busy processor."""
-    os.nice(LAST)

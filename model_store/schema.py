@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from model_store.lanes import QUALITY, is_background
+
 # Arguments that would make torchvision or timm fetch or unpickle weights of their own.
 WEIGHT_ARGUMENTS = frozenset(
     {"weights", "weights_backbone", "pretrained", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay"}
@@ -146,6 +148,13 @@ class ModelEntry(Frozen):
     target_layer: Annotated[str, Field(min_length=1)] | None = None
     preprocessing: Preprocessing
     serving: Serving = Serving()
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_no_lanes(cls, name: str) -> str:
+        if is_background(name):
+            raise ValueError(f"must not end in {QUALITY}: the workers that measure quality are called so")
+        return name
 
     @field_validator("architecture")
     @classmethod

@@ -34,6 +34,7 @@ from quality.localisation import (
 )
 from quality.masked import AverageDrop, AverageGain, AverageIncrease, WinPercentage
 from quality.metric import Direction, Figure, Metric, Unit, summarise
+from quality.passes import watched
 from quality.perturbation import (
     Deletion,
     Insertion,
@@ -108,4 +109,5 @@ __all__ = [
     "of_results",
     "register",
     "summarise",
+    "watched",
 ]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from quality.evidence import Evidence, Need
-from quality.passes import at_once, predict
+from quality.passes import parts, predict
 
 Baseline = Literal["mean", "black", "blur"]
 BASELINES = ("mean", "black", "blur")
@@ -153,7 +153,7 @@ def _composites(
     device = network.device
     images, ranks, fill = evidence.images.to(device), ranks.to(device), fill.to(device)
     limits = torch.tensor(counts, dtype=torch.int32)
-    for jobs in torch.split(torch.arange(len(image_of) * len(counts)), at_once(network)):
+    for jobs in parts(network, torch.arange(len(image_of) * len(counts))):
         rows, points = jobs // len(counts), jobs % len(counts)
         first = ranks[rows] < limits[points].to(device)[:, None, None]
         shown = first if revealing else ~first

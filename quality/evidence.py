@@ -13,6 +13,7 @@ from explainers import Classes, ExplainerError, ImageResult, Method, Network, No
 from explainers.masking import min_max
 from explainers.pairs import Pairs
 from explainers.targets import resolve
+from quality.passes import explain as explain_watched
 from quality.passes import predict
 
 T = TypeVar("T")
@@ -205,10 +206,10 @@ def of_results(network: Network, images: Tensor, results: Sequence[ImageResult],
 
 
 def explain_by(method: Method) -> Explain:
-    """The way to explain again by `method`."""
+    """The way to explain again by `method`, until a `watched` check ends it."""
 
     def explain(network: Network, images: Tensor, classes: tuple[tuple[int, ...], ...]) -> Tensor:
-        results = method.explain(network, images, [Classes(indices) for indices in classes])
+        results = explain_watched(method, network, images, [Classes(indices) for indices in classes])
         return torch.stack([item.map for result in results for item in result.explanations])
 
     return explain

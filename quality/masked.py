@@ -11,7 +11,7 @@ from torch import Tensor
 from explainers.masking import masked_logits
 from quality.evidence import Evidence, Need
 from quality.metric import Direction, Metric, Unit
-from quality.passes import at_once
+from quality.passes import parts
 from quality.registry import register
 
 
@@ -48,7 +48,7 @@ def _masked_probability(evidence: Evidence, masks: Tensor) -> Tensor:
     network, pairs = evidence.given(Need.NETWORK), evidence.pairs
     found = [torch.empty(0, dtype=torch.float64)]
     with torch.inference_mode():
-        for rows in torch.split(torch.arange(len(pairs)), at_once(network)):
+        for rows in parts(network, torch.arange(len(pairs))):
             images = evidence.images[pairs.images[rows]].to(network.device)
             logits = masked_logits(network, images, masks[rows].to(network.device))
             found.append(logits.cpu().double().softmax(dim=1).gather(1, pairs.classes[rows, None])[:, 0])

@@ -116,10 +116,13 @@ class Catalog:
         indices: dict[str, tuple[int, ...]] = {}
         for index, label in enumerate(result.model.labels):
             indices[label] = (*indices.get(label, ()), index)
+        before = self._models[name]
+        same = before.description is not None and before.description.weights_digest == result.model.weights_digest
         self._models[name] = replace(
-            self._models[name],
+            before,
             description=result.model,
             methods=MappingProxyType({method.name: method for method in result.methods}),
             metrics=MappingProxyType({metric.name: metric for metric in result.metrics}),
             indices=MappingProxyType(indices),
+            checks=before.checks if same else (),
         )

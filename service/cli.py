@@ -19,7 +19,8 @@ from protos.explain.v1 import types_pb2
 from service import server
 from service.access import Access
 from service.access_options import with_access
-from service.client import CallError, Client, build_method, build_targets
+from service.client import CallError, Client, build_method, build_quality, build_targets
+from service.figures_table import figures_table, metrics_table
 from service.identity.caller import Precision, Role
 from service.identity.tokens import clients_entry, new_token, write_token
 from service.settings import Settings
@@ -87,6 +88,10 @@ def explain(
     parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="name=value of the method.")] = None,
     target: Annotated[list[str] | None, typer.Option(help="Class index or label; may be repeated.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Explain the k most probable classes.")] = None,
+    quality: Annotated[
+        list[str] | None, typer.Option(help="Metric to compute, name or name:parameter=value,...; may be repeated.")
+    ] = None,
+    compare_with: Annotated[str | None, typer.Option(help="Second method, name or name:parameter=value,...")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Overlay PNG to write.")] = None,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -98,17 +103,21 @@ def explain(
             method=build_method(method, parameter or []),
             targets=build_targets(target or [], top_k),
             output=api.OutputOptions(overlay_png=output is not None),
+            quality=build_quality(quality or [], compare_with),
         )
         with Client(address, access=access) as client, err.status("waiting for the service"):
             response = client.explain(request)
     except (CallError, OSError) as error:
         _fail(error)
     _print_predictions(response)
+    if any(explanation.quality for explanation in response.explanations):
+        out.print(figures_table(response))
     if output is not None:
         _write_overlays(response, output)
     for warning in response.warnings:
         code = types_pb2.WarningCode.Name(warning.code).removeprefix("WARNING_CODE_")
-        err.print(f"[yellow]{code}: {warning.message}", highlight=False)
+        where = f" (class {warning.target_index})" if warning.HasField("target_index") else ""
+        err.print(f"[yellow]{code}{where}: {warning.message}", highlight=False)
 
 
 def _print_predictions(response: api.ExplainResponse) -> None:
@@ -205,6 +214,14 @@ def methods(
                 method.name, method.title, method.reference, parameters, method.requirement, "\n".join(method.models)
             )
     out.print(table)
+
+
+@app.command()
+@with_access
+def metrics(access: Access, address: Address = DEFAULT_ADDRESS) -> None:
+    """List the quality metrics with their parameters, for `whylight explain --quality`."""
+    with _client(address, access) as client:
+        out.print(metrics_table(_ask(client.metrics)))
 
 
 def _client(address: str, access: Access) -> Client:

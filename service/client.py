@@ -1,17 +1,18 @@
 """A small client of the service for the command line: errors as text a person can act on."""
 
+import math
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
-from google.protobuf import any_pb2
+from google.protobuf import any_pb2, struct_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.rpc import error_details_pb2, status_pb2
 
 from protos.explain.v1 import explanation_service_pb2 as api
 from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
-from protos.explain.v1 import method_pb2
+from protos.explain.v1 import method_pb2, quality_pb2
 from service.access import Access
 from service.access import CallError as CallError
 from service.status_details import KEY
@@ -57,6 +58,10 @@ class Client:
     def methods(self, model: str = "") -> Sequence[Any]:
         """The saliency methods, or those that work on one model."""
         return self._call(self._stub.ListMethods, api.ListMethodsRequest(model=model)).methods  # type: ignore[no-any-return]
+
+    def metrics(self) -> Sequence[Any]:
+        """The metrics that can be asked for with an explanation."""
+        return self._call(self._stub.ListMetrics, api.ListMetricsRequest()).metrics  # type: ignore[no-any-return]
 
     def _call(self, procedure: Any, request: Any) -> Any:
         try:
@@ -139,6 +144,48 @@ def _value(field: FieldDescriptor, text: str) -> str | int | float | bool:
         return int(text)
     except (ValueError, KeyError):
         raise CallError(f"{text!r} is no value for {field.name}") from None
+
+
+def build_quality(metrics: Sequence[str], compare_with: str | None) -> quality_pb2.QualityOptions | None:
+    """The figures to ask for, in text form; None for nothing.
+
+    Args:
+        metrics: "name" or "name:parameter=value,parameter=value" each. A value is true, false, a number, or else text.
+        compare_with: name of a second method, with parameters in the same way.
+
+    Raises:
+        CallError: a parameter without a value; there is no such second method, or it has no such parameter. Whether
+            there is such a metric the service knows.
+    """
+    if not metrics and compare_with is None:
+        return None
+    options = quality_pb2.QualityOptions()
+    for text in metrics:
+        name, parameters = _name_and_parameters(text)
+        choice = options.metrics.add(name=name)
+        for parameter in parameters:
+            key, separator, value = parameter.partition("=")
+            if not separator:
+                raise CallError(f"no value in {text!r}: write {name}:{key}=...")
+            choice.parameters.fields[key].CopyFrom(_struct_value(value))
+    if compare_with is not None:
+        options.compare_with.CopyFrom(build_method(*_name_and_parameters(compare_with)))
+    return options
+
+
+def _name_and_parameters(text: str) -> tuple[str, list[str]]:
+    name, _, rest = text.partition(":")
+    return name, rest.split(",") if rest else []
+
+
+def _struct_value(text: str) -> struct_pb2.Value:
+    if text.lower() in ("true", "false"):
+        return struct_pb2.Value(bool_value=text.lower() == "true")
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    return struct_pb2.Value(number_value=number) if math.isfinite(number) else struct_pb2.Value(string_value=text)
 
 
 def build_targets(targets: Sequence[str], top_k: int | None) -> api.Targets | None:

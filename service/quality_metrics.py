@@ -55,6 +55,11 @@ class QualityMetrics:
             LABELS,
             registry=registry,
         )
+        self.queue_length = Gauge(
+            "explain_quality_queue_length",
+            "Samples that wait to be measured, and the one that is being measured.",
+            registry=registry,
+        )
         self.worker_seconds = Counter(
             "explain_quality_worker_seconds",
             "Time of the workers that quality samples took.",

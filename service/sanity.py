@@ -26,16 +26,16 @@ class SanityChecks:
         self._catalog = catalog
         self._client = client
         self._metrics = metrics
-        self._done: set[tuple[str, str]] = set()
+        self._done: dict[str, str] = {}  # the weights of each model that were checked last
 
     async def look(self) -> None:
         """Check what is deployed and was not checked yet; what fails is tried again at the next look."""
         for model in self._catalog:
             if model.description is None:
                 continue
-            version = (model.name, model.known.weights_digest)
-            if version not in self._done and await self._check(model.name, model.known.version):
-                self._done.add(version)
+            weights = model.known.weights_digest
+            if self._done.get(model.name) != weights and await self._check(model.name, model.known.version):
+                self._done[model.name] = weights
 
     async def _check(self, model: str, version: str) -> bool:
         request_id = uuid.uuid4().hex

@@ -10,6 +10,8 @@ from pathlib import Path
 from model_store.archive import build_archive
 from model_store.lanes import quality_lane
 from model_store.manifest import Manifest, load_manifest
+from service import sanity
+from service.sampling import sampler
 from service.settings import Settings
 from service.torchserve.config import Limits
 from service.torchserve.endpoint import Endpoint
@@ -17,6 +19,8 @@ from service.torchserve.java import find_java
 from service.torchserve.supervisor import ServedModel, Supervisor, SupervisorOptions
 
 SLACK_BYTES = 1024 * 1024
+# Longer than the service waits for a sample or a sanity check: else TorchServe would kill the worker over it.
+QUALITY_TIMEOUT = int(max(sampler.TIMEOUT, sanity.TIMEOUT)) + 60
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,15 @@ async def start_worker(settings: Settings, *, quality: bool) -> AsyncIterator[Wo
 
 
 def _quality_lane(model: ServedModel) -> ServedModel:
-    """The same model once more, with a queue and a worker of its own."""
-    name = quality_lane(model.name)
-    return dataclasses.replace(model, name=name, workers=1, batch_size=1, max_batch_delay_ms=0)
+    """The same model once more, with a queue and a worker of its own, which TorchServe leaves time."""
+    return dataclasses.replace(
+        model,
+        name=quality_lane(model.name),
+        workers=1,
+        batch_size=1,
+        max_batch_delay_ms=0,
+        response_timeout_s=max(model.response_timeout_s, QUALITY_TIMEOUT),
+    )
 
 
 def _options(settings: Settings, java: Path) -> SupervisorOptions:

@@ -66,6 +66,8 @@ def load_policy(path: Path) -> Policy:
         return Policy.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError:
         raise PolicyError(f"no sampling policy at {path}") from None
+    except UnicodeDecodeError:
+        raise PolicyError(f"{path.name} is not TOML: it is not UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise PolicyError(f"{path.name} is not TOML: {error}") from None
     except ValidationError as error:

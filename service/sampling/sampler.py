@@ -96,6 +96,7 @@ class Sampler:
             sample = await self._next()
             began = time.perf_counter()
             await self._measure(sample)
+            self._metrics.queue_length.set(len(self._waiting))
             spent = time.perf_counter() - began
             self._metrics.spent(*sample.labels, spent)
             await asyncio.sleep(spent * (1 / self._budget - 1))
@@ -114,6 +115,7 @@ class Sampler:
     def _append(self, sample: Sample) -> None:
         self._waiting.append(sample)
         self._bytes += len(sample.image)
+        self._metrics.queue_length.inc()
         self._arrived.set()
 
     async def _next(self) -> Sample:

@@ -10,14 +10,10 @@ from urllib.parse import urlsplit
 
 import grpc
 import pytest
-from prometheus_client import start_http_server
 
 from protos.explain.v1 import explanation_service_pb2 as api
 from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
 from service.launch import Launched
-from service.metrics import Metrics
-from service.quality_metrics import OUTCOMES
-from tests.deploy.exposition import observe_quality
 from tests.deploy.prometheus_tools import ToolsMissingError, find_tools
 from tests.deploy.queries import (
     DASHBOARDS,
@@ -34,7 +30,7 @@ from tests.deploy.server import Prometheus, running
 from tests.e2e.test_service import IMAGE, MODELS, explain
 
 pytestmark = pytest.mark.e2e
-# Quality is not sampled from live traffic yet: its figures come from a second target.
+# The second service measures the quality of its explanations.
 SERVICE, SAMPLED = "whylight", "sampled"
 # What a dashboard on the last minutes would fill in. `.+` where it has `.*`: that would match a misspelt label, too.
 VALUES = {"__rate_interval": "30s", "job": ".+", "model": ".+", "method": ".+"}
@@ -50,6 +46,11 @@ def send_some(stub: api_grpc.ExplanationServiceStub) -> None:
     for wrong in (explain(model="nobody"), explain(b"no image")):
         with contextlib.suppress(grpc.RpcError):
             stub.Explain(wrong)
+
+
+def send_samples(stub: api_grpc.ExplanationServiceStub) -> None:
+    """Explanations of the one model of the second service, which measures each."""
+    stub.Explain(explain())
 
 
 @contextlib.contextmanager
@@ -70,41 +71,26 @@ def again_and_again(work: Callable[[], None], pause: float) -> Iterator[None]:
         thread.join()
 
 
-@contextlib.contextmanager
-def sampled_quality() -> Iterator[str]:
-    """An exporter whose quality figures keep coming; gives its host:port."""
-    metrics = Metrics()
-    count = 0
-
-    def sample() -> None:
-        nonlocal count
-        observe_quality(metrics, count % 11 / 10, OUTCOMES[count % len(OUTCOMES)])
-        count += 1
-
-    sample()
-    server, thread = start_http_server(0, "127.0.0.1", metrics.registry)
-    try:
-        with again_and_again(sample, 0.1):
-            yield f"127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
 @pytest.fixture(scope="module")
 def prometheus(
-    service: Launched, stub: api_grpc.ExplanationServiceStub, tmp_path_factory: pytest.TempPathFactory
+    service: Launched,
+    sampled: Launched,
+    stub: api_grpc.ExplanationServiceStub,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Prometheus]:
-    """Prometheus on the service under traffic, with everything that the rules record from it."""
+    """Prometheus on both services under traffic, with everything that the rules record from it."""
     try:
         tools = find_tools()
     except ToolsMissingError as error:
         pytest.skip(str(error))
-    with sampled_quality() as address, again_and_again(lambda: send_some(stub), 0.2):
-        targets = {SERVICE: urlsplit(service.metrics).netloc, SAMPLED: address}
-        with running(tools, targets, tmp_path_factory.mktemp("prometheus")) as started:
-            yield started
+    targets = {SERVICE: urlsplit(service.metrics).netloc, SAMPLED: urlsplit(sampled.metrics).netloc}
+    with (
+        grpc.insecure_channel(sampled.address) as channel,
+        again_and_again(lambda: send_some(stub), 0.2),
+        again_and_again(lambda: send_samples(api_grpc.ExplanationServiceStub(channel)), 1.0),
+        running(tools, targets, tmp_path_factory.mktemp("prometheus")) as started,
+    ):
+        yield started
 
 
 def without_data(prometheus: Prometheus, queries: dict[str, str]) -> dict[str, str]:

@@ -405,6 +405,20 @@ def test_threads(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen == [3]
 
 
+@pytest.mark.parametrize(("name", "expected"), [("tiny", [3]), ("tiny--quality", ["nice", 19, 1])])
+def test_what_measures_quality_steps_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, expected: list[Any]
+) -> None:
+    """The worker of a lane is as nice as can be and has one thread; a worker that clients wait for is not."""
+    chosen: list[Any] = []
+    monkeypatch.setenv("WHYLIGHT_THREADS", "3")
+    monkeypatch.setattr(torchserve_handler.os, "nice", lambda niceness: chosen.extend(["nice", niceness]))
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    properties = {"model_dir": str(folder), "gpu_id": None}
+    TorchServeHandler().initialize(SimpleNamespace(system_properties=properties, model_name=name))
+    assert chosen == expected
+
+
 def test_entry_is_the_only_class_of_its_file() -> None:
     """TorchServe refuses a handler file with any other number."""
     own = [value for _, value in inspect.getmembers(entry, inspect.isclass) if value.__module__ == entry.__name__]

@@ -40,6 +40,7 @@ def test_default_manifest_loads() -> None:
         ('name = "tiny"', 'name = "Tiny"', "models[0].name"),
         ('name = "tiny"', 'name = "../tiny"', "models[0].name"),
         ('name = "tiny"', 'name = "' + "x" * 64 + '"', "models[0].name"),
+        ('name = "tiny"', 'name = "tiny--quality"', "models[0].name"),
         ('version = "1.2"', 'version = ""', "models[0].version"),
         ('version = "1.2"', "", "models[0].version"),
         ("python:nets/tiny.py:Tiny", "python:nets/tiny.py", "models[0].architecture"),

@@ -15,6 +15,8 @@ from service.catalog import Catalog
 from service.identity.quotas import Quotas
 from service.metrics import Metrics
 from service.monitor import Monitor
+from service.sampling.policy import Policy
+from service.sampling.sampler import Sampler
 from service.server import grpc_server, identity
 from service.servicer import ExplanationServicer
 from service.settings import Settings
@@ -46,7 +48,8 @@ def description() -> worker_pb2.DescribeResult:
         types_pb2.MethodInfo(name="layer_cam", parameters=[layer, further]),
         types_pb2.MethodInfo(name="cam"),
     ]
-    return worker_pb2.DescribeResult(model=model, methods=methods)
+    metrics = [types_pb2.MetricInfo(name="average_drop"), types_pb2.MetricInfo(name="rank_correlation", compares=True)]
+    return worker_pb2.DescribeResult(model=model, methods=methods, metrics=metrics)
 
 
 def prediction(request: worker_pb2.WorkRequest) -> worker_pb2.WorkResponse:
@@ -80,6 +83,7 @@ class FakeWorker:
         self.gate.set()
         self.workers = {MODEL: ModelWorkers(MODEL, ready=1, total=1, versions=("1.0",))}
         self.requests: list[worker_pb2.WorkRequest] = []
+        self.asked: list[str] = []
 
     async def send(self, model: str, body: bytes, timeout: float) -> bytes:
         request = worker_pb2.WorkRequest.FromString(body)
@@ -88,6 +92,7 @@ class FakeWorker:
                 status=worker_pb2.WORK_STATUS_OK, description=description()
             ).SerializeToString()
         self.requests.append(request)
+        self.asked.append(model)
         await self.gate.wait()
         if self.error is not None:
             raise self.error
@@ -100,7 +105,7 @@ class FakeWorker:
 class Front:
     """The service's front on a fake worker, with a channel to it."""
 
-    def __init__(self, worker: FakeWorker, settings: Settings) -> None:
+    def __init__(self, worker: FakeWorker, settings: Settings, policy: Policy | None = None) -> None:
         self.worker = worker
         self.metrics = Metrics()
         self.catalog = Catalog()
@@ -109,12 +114,16 @@ class Front:
         self.health = health.aio.HealthServicer()
         self.monitor = self.make_monitor(discover=False)
         self.now = 0.0
+        self.sampler = None
+        if policy is not None:
+            self.sampler = Sampler(policy, worker, self.metrics.quality, settings.quality_budget)  # type: ignore[arg-type]
         self.servicer = ExplanationServicer(
             settings,
             self.catalog,
             self.admission,
             worker,  # type: ignore[arg-type]
             self.metrics,
+            self.sampler,
             quotas=Quotas(clock=lambda: self.now),
         )
         self.address: str
@@ -138,10 +147,15 @@ RELOAD_INTERVAL = 0.02
 
 
 @asynccontextmanager
-async def front(credentials: grpc.ChannelCredentials | None = None, **settings: object) -> AsyncIterator[Front]:
-    """Run the front on a free loopback port; with `credentials` its channel speaks TLS."""
+async def front(
+    policy: Policy | None = None, credentials: grpc.ChannelCredentials | None = None, **settings: object
+) -> AsyncIterator[Front]:
+    """Run the front on a free loopback port; with `credentials` its channel speaks TLS.
+
+    What its sampler draws by `policy` waits until a test measures it.
+    """
     chosen = Settings(_env_file=None, **{"port": 0, **settings})  # type: ignore[arg-type]
-    made = Front(FakeWorker(), chosen)
+    made = Front(FakeWorker(), chosen, policy)
     async with identity(chosen, interval=RELOAD_INTERVAL) as gate:
         server, made.address = grpc_server(chosen, made.servicer, made.health, made.metrics, gate)
         await server.start()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.client import CallError, build_method, build_targets
+from service.client import CallError, build_method, build_quality, build_targets
 
 
 def test_parameters_are_set_by_name() -> None:
@@ -47,3 +47,49 @@ def test_targets_are_indices_labels_or_the_most_probable() -> None:
     assert [reference.WhichOneof("reference") for reference in targets.classes.classes] == ["index", "label"]
     assert build_targets([], 2).top_k == 2  # type: ignore[union-attr]
     assert build_targets([], None) is None
+
+
+def test_metrics_with_and_without_parameters() -> None:
+    """After the name and a colon: truth values, numbers and text, as a Struct has them."""
+    options = build_quality(
+        ["average_drop", "insertion:steps=28,baseline=black", "infidelity:rescale=False,size=5e-1"], None
+    )
+    assert options is not None
+    assert [metric.name for metric in options.metrics] == ["average_drop", "insertion", "infidelity"]
+    assert [dict(metric.parameters.items()) for metric in options.metrics] == [
+        {},
+        {"steps": 28.0, "baseline": "black"},
+        {"rescale": False, "size": 0.5},
+    ]
+    assert not options.HasField("compare_with")
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-Infinity", "", "a=b", "blur:x"])
+def test_what_is_no_finite_number_is_text(text: str) -> None:
+    """The service says what is wrong with it."""
+    options = build_quality([f"insertion:baseline={text}"], None)
+    assert options is not None
+    assert options.metrics[0].parameters["baseline"] == text
+
+
+def test_a_second_method_in_the_same_way() -> None:
+    """By name, with parameters of its own."""
+    options = build_quality([], "grad_cam:layer=layer3")
+    assert options is not None
+    assert options.compare_with.grad_cam.layer == "layer3"
+    assert not options.metrics
+    assert build_quality([], None) is None
+
+
+@pytest.mark.parametrize(
+    ("metrics", "compare_with", "message"),
+    [
+        (["insertion:steps"], None, "insertion:steps=..."),
+        ([], "magic", "no method"),
+        ([], "grad_cam:depth=3", "no parameter"),
+    ],
+)
+def test_mistakes_are_told(metrics: list[str], compare_with: str | None, message: str) -> None:
+    """Before the service is asked."""
+    with pytest.raises(CallError, match=message):
+        build_quality(metrics, compare_with)

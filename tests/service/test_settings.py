@@ -52,3 +52,13 @@ def test_the_environment_sets_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """WHYLIGHT_PORT sets the port."""
     monkeypatch.setenv("WHYLIGHT_PORT", "1234")
     assert settings().port == 1234
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"quality_share": 1.5}, {"quality_share": -1}, {"quality_below_confidence": 2}, {"quality_budget": 0}],
+)
+def test_shares_are_shares(wrong: dict[str, float]) -> None:
+    """Whoever means percent is told; a budget of nothing would never measure what it draws."""
+    with pytest.raises(ValidationError):
+        settings(**wrong)

@@ -99,7 +99,7 @@ async def test_a_certificate_identifies_its_client(
     """By a subject alternative name; by the common name only where there are none."""
     entries = entry("viewer", "explain", certificate="viewer"), entry("auditor", "audit", certificate="auditor")
     credentials = site.authority.trusted_by(site.authority.issue(common_name, alternative_names))
-    async with front(credentials, **site.mutual, **site.clients(*entries)) as service:
+    async with front(credentials=credentials, **site.mutual, **site.clients(*entries)) as service:
         try:
             await service.stub.Predict(api.PredictRequest(model="tiny", image=b"x"), timeout=10)
             got = grpc.StatusCode.OK
