@@ -33,9 +33,8 @@ class FakeClient:
 
 def test_methods_are_listed_with_parameters_of_every_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each parameter with its description, a list among them."""
-    monkeypatch.setattr(cli, "_client", lambda _address: FakeClient())
-    monkeypatch.setattr(cli.out, "width", 200)
-    result = CliRunner().invoke(cli.app, ["methods"])
+    monkeypatch.setattr(cli, "_client", lambda _address, _access: FakeClient())
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(cli.app, ["methods"])
     assert result.exit_code == 0
     assert "layer: Where." in result.output
     assert "further_layers: And where." in result.output

@@ -123,7 +123,7 @@ async def test_a_token_that_is_bound_to_a_certificate_is_nothing_without_it(site
 async def test_a_new_certificate_is_served_without_a_restart(site: Site) -> None:
     """New connections get the new certificate; the one that is open goes on."""
     newer = Authority()
-    async with front(site.authority.trusted_by(), **site.tls) as service:
+    async with front(credentials=site.authority.trusted_by(), **site.tls) as service:
         await service.stub.ListModels(api.ListModelsRequest())
         newer.for_server().write(site.folder, "server")
         assert await ask(service, newer.trusted_by()) is grpc.StatusCode.OK
