@@ -47,11 +47,13 @@ class LoadedModel:
         document: what the archive says of it.
         network: ready to explain, on `device`.
         device: "cpu" or "cuda:0".
+        module: what `network` was made of; the network keeps its own copy of the module tree and shares the weights.
     """
 
     document: ModelDocument
     network: Network
     device: torch.device
+    module: nn.Module
 
 
 def load_model(folder: Path, device: torch.device) -> LoadedModel:
@@ -62,10 +64,11 @@ def load_model(folder: Path, device: torch.device) -> LoadedModel:
     """
     document = _read_document(folder)
     _verify(folder / document.weights, document)
-    network = _prepare(_build(folder, document, device), document, device)
+    module = _build(folder, document, device)
+    network = _prepare(module, document, device)
     if len(document.labels) != network.class_count:
         raise LoadError(f"{document.name}: {len(document.labels)} labels for {network.class_count} classes")
-    return LoadedModel(document, network, device)
+    return LoadedModel(document, network, device, module)
 
 
 def choose_device(gpu_id: int | None) -> torch.device:

@@ -18,6 +18,7 @@ from protos.explain.v1 import explanation_service_pb2 as api
 from protos.explain.v1 import types_pb2
 from service import server
 from service.client import CallError, Client, build_method, build_targets
+from service.plugins import add_commands
 from service.settings import Settings
 from service.torchserve.errors import TorchServeError
 
@@ -183,4 +184,5 @@ def _fail(error: Exception) -> None:
 
 def main() -> None:
     """Entry point of the command."""
+    add_commands(app)
     sys.exit(app())

@@ -18,7 +18,15 @@ MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 
 
 class CallError(Exception):
-    """The service refused, or could not be reached. The message says what to do about it."""
+    """The service refused, or could not be reached. The message says what to do about it.
+
+    Attributes:
+        code: name of the status, for example "NOT_FOUND"; empty where nothing was sent.
+    """
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Client:
@@ -51,6 +59,14 @@ class Client:
         """The deployed models."""
         return self._call(self._stub.ListModels, api.ListModelsRequest()).models  # type: ignore[no-any-return]
 
+    def model(self, name: str) -> Any:
+        """One model with its labels, layers and methods."""
+        return self._call(self._stub.GetModel, api.GetModelRequest(model=name)).model
+
+    def metrics(self) -> Sequence[Any]:
+        """The metrics that a request can ask for."""
+        return self._call(self._stub.ListMetrics, api.ListMetricsRequest()).metrics  # type: ignore[no-any-return]
+
     def methods(self, model: str = "") -> Sequence[Any]:
         """The saliency methods, or those that work on one model."""
         return self._call(self._stub.ListMethods, api.ListMethodsRequest(model=model)).methods  # type: ignore[no-any-return]
@@ -59,7 +75,7 @@ class Client:
         try:
             return procedure(request, timeout=self._timeout)
         except grpc.RpcError as error:
-            raise CallError(describe_error(error)) from None
+            raise CallError(describe_error(error), error.code().name) from None
 
 
 def describe_error(error: Any) -> str:
