@@ -96,7 +96,10 @@ def test_methods_may_be_added(tmp_path: Path) -> None:
         results.add_failure("0", "grad_cam", "unreadable")
     with open_results(tmp_path, {**SETTINGS_NOW, "methods": {"gradient": {}}}) as results:
         assert ("0", "grad_cam") in results
-    with pytest.raises(UsageError, match="methods"), open_results(tmp_path, {**SETTINGS_NOW, "methods": {"gradient": 1}}):
+    with (
+        pytest.raises(UsageError, match="methods"),
+        open_results(tmp_path, {**SETTINGS_NOW, "methods": {"gradient": 1}}),
+    ):
         pass
     with (
         pytest.raises(UsageError, match="methods"),
