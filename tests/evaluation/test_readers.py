@@ -132,7 +132,7 @@ def test_coco_boxes_have_a_corner_and_a_size(tmp_path: Path) -> None:
 def test_coco_needs_one_file_of_the_right_form(tmp_path: Path) -> None:
     """Several files are not guessed at, and another form is refused by name."""
     write_coco(tmp_path, annotations=[{"image_id": 7}])
-    with pytest.raises(UsageError, match="instances_val.json has not the form"):
+    with pytest.raises(UsageError, match="has not the form of COCO"):
         read(tmp_path, "coco")
     write_json(tmp_path / "annotations" / "instances_train.json", {})
     with pytest.raises(UsageError, match="--annotations FILE"):
