@@ -119,6 +119,17 @@ def test_a_killed_run_goes_on(tmp_path: Path, finished: Path) -> None:
     assert figures(tmp_path) == figures(finished)
 
 
+def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one line, with the status of an interrupted program."""
+
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("evaluation.session.evaluate_request", interrupted)
+    result = whylight_evaluate("--model", "digits-cnn", "--data", "digits")
+    assert (result.exit_code, result.stderr) == (130, "stopped; the same command goes on from here\n")
+
+
 def figures(folder: Path) -> list[Any]:
     """What has no times in it."""
     found: list[Any] = json.loads((folder / "table.json").read_text())["figures"]
