@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from PIL import Image
 
 from evaluation.data import Target
-from evaluation.errors import EvaluationError
+from evaluation.errors import EvaluationError, UsageError
 from evaluation.items import Item
 from explainers import Method
 from handlers.errors import WorkError
@@ -124,6 +124,16 @@ def read_image(item: Item) -> Image.Image:
         raise EvaluationError("there is no such image") from None
     except WorkError as error:
         raise EvaluationError(error.message) from None
+
+
+def refuse_nothing(methods: Mapping[str, Method]) -> None:
+    """Make sure that there is something to compare.
+
+    Raises:
+        UsageError: there are no methods.
+    """
+    if not methods:
+        raise UsageError("no method is defined for this model")
 
 
 def choose_targets(item: Item, probabilities: Sequence[float], target: Target) -> tuple[int, ...]:

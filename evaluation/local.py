@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evaluation.backend import Batch, Outcome, Plan, Value, choose_targets, read_image
+from evaluation.backend import Batch, Outcome, Plan, Value, choose_targets, read_image, refuse_nothing
 from evaluation.errors import EvaluationError, UsageError
 from evaluation.items import Item
 from evaluation.truth import View, boxes_of, mask_of, with_truth
-from explainers import Classes, ExplainerError, ImageResult, Method
+from explainers import Classes, ExplainerError, ImageResult, InvalidParameterError, Method
 from handlers.describe import device_text, library_versions
 from handlers.loading import LoadedModel, LoadError, load_model
 from handlers.preprocess import geometry, to_input
@@ -97,8 +97,9 @@ class Local:
             try:
                 methods[key] = method.resolve(self._model.network)
             except ExplainerError as error:
-                if not leave_out:
+                if not leave_out or isinstance(error, InvalidParameterError):
                     raise UsageError(f"{key}: {error}") from None
+        refuse_nothing(methods)
         for key, metric in plan.metrics.items():
             if Need.OTHER_MAPS in metric.needs and plan.compare_with is None:
                 raise UsageError(f"{key} compares two maps: name the other method by --compare-with")

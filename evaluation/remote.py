@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct
 from torch import Tensor
 
-from evaluation.backend import Batch, Outcome, Plan, Value, choose_targets, read_image
+from evaluation.backend import Batch, Outcome, Plan, Value, choose_targets, read_image, refuse_nothing
 from evaluation.errors import EvaluationError, UsageError
 from evaluation.items import Item
 from evaluation.local import to_values
@@ -88,6 +88,7 @@ class Remote:
                 methods[key] = method  # with its parameters it may work where its defaults don't
             elif not leave_out:
                 raise UsageError(f"the service knows no method {method.name!r}")
+        refuse_nothing(methods)
         if plan.compare_with is not None and plan.compare_with.name not in support:
             raise UsageError(f"the service knows no method {plan.compare_with.name!r}")
         self._refuse_metrics(plan)

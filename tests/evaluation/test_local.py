@@ -166,6 +166,7 @@ def test_a_change_of_settings_is_noticed(finished: Path) -> None:
         (("--data", "missing-folder"), "no folder missing-folder"),
         (("--model", "nope"), "no model 'nope'"),
         (("--manifest", "missing.toml"), "no manifest"),
+        (("--methods", "all,grad_cam:layer=attic"), "grad_cam:layer=attic: the network has no such layer"),
         (("--methods", "tibav"), "tibav: the method needs a plain vision transformer"),
         (("--metrics", "win_percentage"), "--compare-with"),
         (("--compare-with", "grad_cam,gradient"), "takes one method"),
