@@ -166,7 +166,6 @@ def test_a_change_of_settings_is_noticed(finished: Path) -> None:
         (("--data", "missing-folder"), "no folder missing-folder"),
         (("--model", "nope"), "no model 'nope'"),
         (("--manifest", "missing.toml"), "no manifest"),
-        (("--methods", "all,grad_cam:layer=attic"), "grad_cam:layer=attic: the network has no such layer"),
         (("--methods", "tibav"), "tibav: the method needs a plain vision transformer"),
         (("--metrics", "win_percentage"), "--compare-with"),
         (("--compare-with", "grad_cam,gradient"), "takes one method"),
@@ -184,6 +183,13 @@ def test_what_cannot_be_done_is_refused_in_one_line(
     usual = ("--model", "digits-cnn", "--data", "digits", "--methods", "grad_cam", "--limit", 1)
     assert message in refused(whylight_evaluate(*usual, *arguments))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_layer_that_does_not_exist_is_refused_beside_all_methods(tmp_path: Path) -> None:
+    """Only what is not defined for the network is left out, no mistake."""
+    arguments = ("--model", "digits-cnn", "--data", "digits", "--limit", 1, "--output", tmp_path)
+    message = refused(whylight_evaluate(*arguments, "--methods", "all,grad_cam:layer=attic"))
+    assert "grad_cam:layer=attic: the network has no such layer" in message
 
 
 def test_images_without_boxes_leave_the_metrics_of_boxes_out(tmp_path: Path) -> None:
