@@ -10,6 +10,7 @@ from quality import METRICS, Metric
 
 T = TypeVar("T")
 
+ALL = "all"
 DEFAULT_METRICS = (
     "average_drop",
     "average_gain",
@@ -43,9 +44,7 @@ def parse(texts: Sequence[str], registry: Mapping[str, type[T]], what: str) -> d
     Raises:
         UsageError: as `parse_methods`.
     """
-    parts = [part.strip() for text in texts for part in text.split(",") if part.strip()]
-    if "all" in parts:
-        parts = [name for part in parts for name in (registry if part == "all" else (part,))]
+    parts = [name for part in split(texts) for name in (registry if part == ALL else (part,))]
     found: dict[str, T] = {}
     for part in parts:
         one = _one(part, registry, what)
@@ -55,6 +54,11 @@ def parse(texts: Sequence[str], registry: Mapping[str, type[T]], what: str) -> d
     if not found:
         raise UsageError(f"name at least one {what}")
     return found
+
+
+def split(texts: Sequence[str]) -> list[str]:
+    """What stands between commas, of all texts."""
+    return [part.strip() for text in texts for part in text.split(",") if part.strip()]
 
 
 def _one(text: str, registry: Mapping[str, type[T]], what: str) -> T:

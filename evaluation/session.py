@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from evaluation.backend import Backend, Plan
-from evaluation.choices import DEFAULT_METRICS, parameters_of, parse_methods, parse_metrics
+from evaluation.choices import ALL, DEFAULT_METRICS, parameters_of, parse_methods, parse_metrics, split
 from evaluation.data import Data, Order, Target, notes, open_data
 from evaluation.errors import UsageError
 from evaluation.local import open_model
@@ -80,7 +80,7 @@ def evaluate_request(request: Request, out: Console, err: Console) -> None:
 
 
 def _wants_all(request: Request) -> bool:
-    return not request.methods or "all" in request.methods
+    return not request.methods or ALL in split(request.methods)
 
 
 def _plan(request: Request) -> Plan:
@@ -92,7 +92,7 @@ def _plan(request: Request) -> Plan:
             raise UsageError("--compare-with takes one method")
         other = next(iter(named.values()))
     return Plan(
-        methods=parse_methods(request.methods or ("all",)),
+        methods=parse_methods(request.methods or (ALL,)),
         metrics=parse_metrics(request.metrics or DEFAULT_METRICS),
         target=request.target,
         compare_with=other,

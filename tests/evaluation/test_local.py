@@ -225,7 +225,7 @@ def test_all_methods_are_those_that_work(tmp_path: Path) -> None:
     result = whylight_evaluate(
         *("--model", "tiny", "--manifest", manifest, "--data", tmp_path / "data", "--target", "predicted"),
         *("--metrics", "mean_iou,energy_pointing_game,win_percentage", "--output", tmp_path / "out"),
-        *("--compare-with", "gradient", "--methods", "all"),
+        *("--compare-with", "gradient", "--methods", "all,smooth_grad:samples=2"),
     )
     assert result.exit_code == 0, result.output
     table = json.loads((tmp_path / "out" / "table.json").read_text())
