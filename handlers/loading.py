@@ -45,15 +45,15 @@ class LoadedModel:
 
     Attributes:
         document: what the archive says of it.
-        module: as it was built, on `device`.
-        network: `module` ready to explain: the two share their weights.
+        network: ready to explain, on `device`.
         device: "cpu" or "cuda:0".
+        module: what `network` was made of; the network keeps its own copy of the module tree and shares the weights.
     """
 
     document: ModelDocument
-    module: nn.Module
     network: Network
     device: torch.device
+    module: nn.Module
 
 
 def load_model(folder: Path, device: torch.device) -> LoadedModel:
@@ -68,7 +68,7 @@ def load_model(folder: Path, device: torch.device) -> LoadedModel:
     network = _prepare(module, document, device)
     if len(document.labels) != network.class_count:
         raise LoadError(f"{document.name}: {len(document.labels)} labels for {network.class_count} classes")
-    return LoadedModel(document, module, network, device)
+    return LoadedModel(document, network, device, module)
 
 
 def choose_device(gpu_id: int | None) -> torch.device:

@@ -10,7 +10,15 @@ from service.settings import is_loopback
 
 
 class CallError(Exception):
-    """The service refused, or could not be reached. The message says what to do about it."""
+    """The service refused, or could not be reached. The message says what to do about it.
+
+    Attributes:
+        code: name of the status, for example "NOT_FOUND"; empty where nothing was sent.
+    """
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from service.client import CallError, Client, build_method, build_quality, build
 from service.figures_table import figures_table, metrics_table
 from service.identity.caller import Precision, Role
 from service.identity.tokens import clients_entry, new_token, write_token
+from service.plugins import add_commands
 from service.settings import Settings
 from service.torchserve.errors import TorchServeError
 
@@ -250,4 +251,5 @@ def _fail(error: Exception) -> None:
 
 def main() -> None:
     """Entry point of the command."""
+    add_commands(app)
     sys.exit(app())

@@ -55,19 +55,23 @@ class Client:
         """The deployed models."""
         return self._call(self._stub.ListModels, api.ListModelsRequest()).models  # type: ignore[no-any-return]
 
+    def model(self, name: str) -> Any:
+        """One model with its labels, layers and methods."""
+        return self._call(self._stub.GetModel, api.GetModelRequest(model=name)).model
+
+    def metrics(self) -> Sequence[Any]:
+        """The metrics that a request can ask for."""
+        return self._call(self._stub.ListMetrics, api.ListMetricsRequest()).metrics  # type: ignore[no-any-return]
+
     def methods(self, model: str = "") -> Sequence[Any]:
         """The saliency methods, or those that work on one model."""
         return self._call(self._stub.ListMethods, api.ListMethodsRequest(model=model)).methods  # type: ignore[no-any-return]
-
-    def metrics(self) -> Sequence[Any]:
-        """The metrics that can be asked for with an explanation."""
-        return self._call(self._stub.ListMetrics, api.ListMetricsRequest()).metrics  # type: ignore[no-any-return]
 
     def _call(self, procedure: Any, request: Any) -> Any:
         try:
             return procedure(request, timeout=self._timeout, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise CallError(describe_error(error)) from None
+            raise CallError(describe_error(error), error.code().name) from None
 
 
 def describe_error(error: Any) -> str:

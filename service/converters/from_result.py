@@ -50,9 +50,7 @@ def record_worker_stages(result: worker_pb2.ImageResult, round_trip: float, obse
     observation.stages["transport"] = max(0.0, round_trip - result.handler.ToNanoseconds() / 1e9)
 
 
-def _provenance(
-    result: worker_pb2.ImageResult, model: DeployedModel, observation: Observation
-) -> types_pb2.Provenance:
+def _provenance(result: worker_pb2.ImageResult, model: DeployedModel, observation: Observation) -> types_pb2.Provenance:
     known = model.known
     return types_pb2.Provenance(
         request_id=observation.request_id,

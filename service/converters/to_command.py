@@ -99,9 +99,7 @@ def _check_image(image: bytes, max_bytes: int, checks: _Checks) -> None:
     checks.require(len(image) <= max_bytes, "image", f"is larger than {max_bytes} bytes")
 
 
-def _check_method(
-    method: method_pb2.Method, model: DeployedModel, checks: _Checks, root: str = "method"
-) -> None:
+def _check_method(method: method_pb2.Method, model: DeployedModel, checks: _Checks, root: str = "method") -> None:
     name = method.WhichOneof("method")
     info = model.methods.get(name) if name is not None else None
     if model.known and info is None:
@@ -171,9 +169,7 @@ def _targets(targets: api.Targets, model: DeployedModel, checks: _Checks) -> tup
     return indices, 0
 
 
-def _class_index(
-    reference: api.ClassReference, model: DeployedModel, field: str, checks: _Checks
-) -> int | None:
+def _class_index(reference: api.ClassReference, model: DeployedModel, field: str, checks: _Checks) -> int | None:
     """The index that a reference means, or None after noting what is wrong with it."""
     count = model.known.class_count
     match reference.WhichOneof("reference"):
