@@ -1,0 +1,82 @@
+"""Every method measured as in the papers, on the default models and on the real networks.
+
+`python -m benchmarks.evaluation_tables [--pairs 12] [--photographs 6] [--output docs/benchmarks/evaluation.md]`
+
+Runs `whylight evaluate` for each model and puts its tables into one document. What it has measured stays in
+build/evaluation/, so that a run that was cut off goes on there.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.timing import machine
+from tests.real import MODELS, require_real, write_real_manifest
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / "build" / "evaluation"
+DIGITS = ("digits-cnn", "digits-vit")
+# Fewer samples than by default where a method takes thousands of passes.
+METHODS = (
+    "all,ss_cam:samples=1,rise:samples=300,lime:samples=200,kernel_shap:samples=200,extremal_perturbation:steps=100"
+)
+METRICS = (
+    "average_drop,average_gain,average_increase,insertion:steps=14,deletion:steps=14,"
+    "energy_pointing_game,pointing_game,pixel_f1,localisation_error"
+)
+
+
+def evaluate(model: str, manifest: Path | None, data: str, limit: int) -> Path:
+    """Run the command for one model; gives the folder of its results."""
+    folder = WORK / model
+    command = [sys.executable, "-m", "evaluation", "--model", model, "--data", data, "--limit", str(limit)]
+    command += ["--methods", METHODS, "--metrics", METRICS, "--output", str(folder), "--device", "cpu"]
+    command += ["--manifest", str(manifest)] if manifest is not None else []
+    command += ["--format", "catalogue"] if manifest is not None else []
+    print(model)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, cwd=ROOT, env=environment)  # noqa: S603
+    return folder
+
+
+def section(model: str, folder: Path, images: Path) -> list[str]:
+    """One model's part of the document."""
+    lines = (folder / "table.md").read_text(encoding="utf-8").splitlines()
+    body = [f"#{line}" if line.startswith("#") else line for line in lines]
+    picture = images / f"evaluation_{model}.png"
+    shutil.copyfile(folder / "picture.png", picture)
+    return ["", *body, "", f"![The same as bars](../images/{picture.name})"]
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=12, help="photographs with two digits, for each default model")
+    parser.add_argument("--photographs", type=int, default=6, help="for each real network")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks" / "evaluation.md")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = write_real_manifest(Path(folder))
+        runs = [(model, evaluate(model, None, "digits", arguments.pairs)) for model in DIGITS]
+        data = str(require_real())
+        runs += [(model, evaluate(model, manifest, data, arguments.photographs)) for model in MODELS]
+    images = arguments.output.parent.parent / "images"
+    lines = [
+        "# Every method, measured",
+        "",
+        f"`python -m benchmarks.evaluation_tables --pairs {arguments.pairs} --photographs {arguments.photographs}`",
+        "",
+        f"{machine()}. Few images: look at the standard errors before comparing.",
+        "[What the metrics are](../metrics.md), [how to run this on data of your own](../evaluate.md).",
+    ]
+    for model, folder_of_results in runs:
+        lines += section(model, folder_of_results, images)
+    arguments.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
