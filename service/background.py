@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +21,14 @@ async def repeated(work: Callable[[], Awaitable[None]], interval: float) -> Asyn
                 logger.error("work in the background failed: %s", type(error).__name__)
             await asyncio.sleep(interval)
 
-    task = asyncio.create_task(repeat())
+    async with beside(repeat()):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Have some work done for the length of a block; at its end the work is cancelled."""
+    task = asyncio.create_task(work)
     try:
         yield
     finally:

@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2
 
 from model_store.lanes import is_background
 from protos.explain.v1 import types_pb2
+from service.background import beside
 from service.catalog import SERVING, Catalog, DeployedModel
 from service.converters import worker
 from service.errors import InternalError, ServiceError
@@ -132,13 +133,8 @@ class Monitor:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Look in the background for the length of a block."""
-        task = asyncio.create_task(self.run())
-        try:
+        async with beside(self.run()):
             yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
 
 
 def _state(ready: int, total: int, was_ready: bool) -> types_pb2.ModelState:

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from model_store.lanes import quality_lane
 from protos.explain.v1 import method_pb2, quality_pb2
 from protos.worker.v1 import worker_pb2
+from service.background import beside
 from service.commands import ExplainCommand
 from service.converters import worker
 from service.errors import ServiceError
@@ -104,13 +105,8 @@ class Sampler:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Measure in the background for the length of a block."""
-        task = asyncio.create_task(self.run())
-        try:
+        async with beside(self.run()):
             yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
 
     def _append(self, sample: Sample) -> None:
         self._waiting.append(sample)
