@@ -53,22 +53,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def observed(request: Any, context: Context) -> Any:
             observation = Observation(_request_id(context), rpc)
             await context.send_initial_metadata(((REQUEST_ID_KEY, observation.request_id),))
-            outcome = grpc.StatusCode.CANCELLED.name
             try:
                 with observing(observation):
                     response = await behaviour(request, context)
-                outcome = grpc.StatusCode.OK.name
-                return response
             except asyncio.CancelledError:
+                self._finish(observation, grpc.StatusCode.CANCELLED.name)
                 raise
             except Exception as error:
                 known = error if isinstance(error, ServiceError) else _fault(error, observation)
                 code = STATUS_CODES[type(known)]
-                # A client with its quota used up is no want of room, which the same status says otherwise.
-                outcome = known.reason if isinstance(known, QuotaError) else code.name
+                # A client with its quota used up is no want of room, which the same status says otherwise. Counted
+                # before the answer goes: who has it may look at the metrics.
+                self._finish(observation, known.reason if isinstance(known, QuotaError) else code.name)
                 await context.abort(code, known.message, trailing_metadata(known))
-            finally:
-                self._finish(observation, outcome)
+            self._finish(observation, grpc.StatusCode.OK.name)
+            return response
 
         return observed
 
