@@ -183,14 +183,16 @@ def cached(name: str, file: Path, make: Callable[[], dict[str, Any]]) -> dict[st
     return found
 
 
-def report(errors: dict[str, float], networks: dict[str, dict[str, Any]]) -> str:
+def report(errors: dict[str, float], networks: dict[str, dict[str, Any]], seconds: float) -> str:
     """The results as Markdown."""
     lines = [
         "# Every method: agreement and cost",
         "",
-        "`python -m benchmarks.methods`",
+        f"`python -m benchmarks.methods --seconds {seconds:g}`",
         "",
         f"{machine()}.",
+        "",
+        "Layer-CAM without further layers, LRP by its default rule, Opti-CAM as published.",
         "",
         "## Agreement",
         "",
@@ -212,6 +214,7 @@ def report(errors: dict[str, float], networks: dict[str, dict[str, Any]]) -> str
         "In forward passes of the bare network: operations counted, and time of one thread. The other columns: what",
         "the library takes, in times of ours. One image, one class, default parameters, the same for the libraries.",
         "*: stopped after some seconds and scaled. Networks with random weights cost what trained ones do.",
+        "Processor time, but on a machine with other work: differences of a tenth say nothing.",
     ]
     for name, figures in networks.items():
         lines += ["", f"### {name}", "", "| method | operations | time | " + " | ".join(LIBRARIES) + " |"]
@@ -255,7 +258,7 @@ def main() -> None:
         name: cached(name, CACHE / f"{name}.json", lambda name=name: measure(NETWORKS[name](), arguments.seconds))  # type: ignore[misc]
         for name in arguments.networks
     }
-    arguments.output.write_text(report(errors, figures))
+    arguments.output.write_text(report(errors, figures, arguments.seconds))
 
 
 if __name__ == "__main__":

@@ -218,6 +218,17 @@ class Network:
         """
         return self.target_layer if path is None else self._table.find(path).info
 
+    def feeds_head(self, path: str) -> bool:
+        """Whether the layer's output is what `linear_head` pools: the same values, under whatever path.
+
+        Raises:
+            UnknownLayerError: no layer with a spatial map there.
+        """
+        found = self._table.find(path)
+        return self.linear_head is not None and (
+            found.call.identity == self._table.find(self.linear_head.layer).call.identity
+        )
+
     def layout(self, path: str) -> Layout:
         """How the output of the layer at a module path is laid out.
 
