@@ -71,7 +71,7 @@ class AblationCam(LayerMethod, Stepwise):
         activation = recording.activation
         logits = recording.logits.to(activation)
         head = network.linear_head
-        if head is not None and network.feeds_head(layer):
+        if head is not None and layer in head.names:
             drops = _closed_form(head.weight.to(activation), activation)
         else:
             drops = _measured(network, images, layer, recording, watch)

@@ -93,6 +93,11 @@ class LayerTable:
             groups.setdefault(layer.call.identity, []).append(layer)
         return tuple(map(_preferred, groups.values()))
 
+    def names(self, layer: SpatialCall) -> frozenset[str]:
+        """Every path whose output is the same map as that of `layer`; only while outputs are kept."""
+        paths = {path for path, other in self._by_path.items() if other.call.identity == layer.call.identity}
+        return frozenset(paths | {alias for alias, path in self._aliases.items() if path in paths})
+
     def last_feature_map(self, class_count: int) -> SpatialCall | None:
         """The last convolutional feature map before the classifier.
 

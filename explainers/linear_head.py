@@ -15,10 +15,12 @@ class LinearHead:
 
     Attributes:
         layer: path of the layer.
+        names: every path whose output is that map, `layer` among them: a block and its last module, for example.
         weight: shape (classes, channels).
     """
 
     layer: str
+    names: frozenset[str]
     weight: Tensor
 
 

@@ -218,17 +218,6 @@ class Network:
         """
         return self.target_layer if path is None else self._table.find(path).info
 
-    def feeds_head(self, path: str) -> bool:
-        """Whether the layer's output is what `linear_head` pools: the same values, under whatever path.
-
-        Raises:
-            UnknownLayerError: no layer with a spatial map there.
-        """
-        found = self._table.find(path)
-        return self.linear_head is not None and (
-            found.call.identity == self._table.find(self.linear_head.layer).call.identity
-        )
-
     def layout(self, path: str) -> Layout:
         """How the output of the layer at a module path is laid out.
 
@@ -320,8 +309,9 @@ class Network:
             recording = self.record(noise, detected.call.path)
         except NotApplicableError:
             return None
-        follows = follows_pooling(classifier, recording)
-        return LinearHead(detected.call.path, classifier.weight) if follows else None
+        if not follows_pooling(classifier, recording):
+            return None
+        return LinearHead(detected.call.path, self._table.names(detected), classifier.weight)
 
     def _find_transformer(self, noise: Tensor, traced: Trace) -> None:
         self.transformer: VisionTransformer | None = find_transformer(traced, self._table)

@@ -130,9 +130,10 @@ def test_score_cam_does_not_depend_on_how_many_masks_run_at_once(monkeypatch: py
 
 def test_ablation_cam_in_closed_form_equals_ablations(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the closed form says is what setting each feature map to zero does."""
-    closed = explain("ablation_cam", network_of("residual"))
-    monkeypatch.setattr(Network, "feeds_head", lambda _network, _path: False)
-    measured = explain("ablation_cam", network_of("residual"))
+    net = network(model_of("residual"))
+    closed = explain("ablation_cam", net)
+    monkeypatch.setattr(net, "linear_head", None)
+    measured = explain("ablation_cam", net)
     assert_same(closed, measured)
     for a, b in zip(closed, measured, strict=True):
         assert a.raw_maximum == pytest.approx(b.raw_maximum, rel=1e-4)
@@ -141,13 +142,13 @@ def test_ablation_cam_in_closed_form_equals_ablations(monkeypatch: pytest.Monkey
 def test_ablation_cam_knows_the_pooled_map_by_each_of_its_names() -> None:
     """`stage` returns what `stage.1` returns: the closed form holds for both, and not one block earlier."""
     model = prepare(ResidualCnn())
-    net = network(model)
-    assert [net.feeds_head(path) for path in ("stage", "stage.1", "stage.0")] == [True, True, False]
     sizes = count_batches(model.get_submodule("stem"))
     net = network(model)
     sizes.clear()
     assert_same(explain("ablation_cam", net, layer="stage"), explain("ablation_cam", net, layer="stage.1"))
     assert sizes == [1, 1]
+    assert net.linear_head is not None
+    assert net.linear_head.names == {"stage", "stage.1", "stage.1.relu"}
 
 
 @pytest.mark.parametrize(
