@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from explainers import Classes, normalise, upsample
+from quality.ranks import rank_correlation
 from tests.explainers import references
 from tests.explainers.cases import CASES, double_network_of, make, network_of
 from tests.explainers.networks import pictures
@@ -32,20 +32,12 @@ def compare_maps(first: Tensor, second: Tensor) -> Agreement:
     """Compare maps of shape (h, w), of any size each."""
     size = max(tuple(first.shape), tuple(second.shape))
     one, other = (_stretched(each, (size[0], size[1])) for each in (first, second))
-    ranks = torch.stack([_ranks(one), _ranks(other)])
-    return Agreement((one - other).abs().max().item(), torch.corrcoef(ranks)[0, 1].item())
+    correlation = rank_correlation(one.flatten()[None], other.flatten()[None])
+    return Agreement((one - other).abs().max().item(), correlation.item())
 
 
 def _stretched(saliency: Tensor, size: tuple[int, int]) -> Tensor:
     return normalise(upsample(saliency.detach().float(), size)[None]).maps[0]
-
-
-def _ranks(saliency: Tensor) -> Tensor:
-    """Ranks of a map's values, those of equal values averaged."""
-    _, places, counts = torch.unique(saliency.flatten(), return_inverse=True, return_counts=True)
-    ends: Tensor = counts.cumsum(0).double()
-    ranks: Tensor = (ends - (counts - 1) / 2)[places]
-    return ranks
 
 
 def reference_errors() -> dict[str, float]:

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from explainers.network import Network
-from explainers.opti_cam import ROWS_AT_ONCE
-from explainers.pairs import Pairs
+from explainers.pairs import Pairs, rows_at_once
 from explainers.parameters import parameter
 from explainers.perturbation import Pyramid, blurred, faded
 from explainers.pixel_method import PixelGradientMethod
@@ -78,7 +77,7 @@ class ExtremalPerturbation(PixelGradientMethod, Stepwise):
         """
         self.resolve(network)
         with torch.inference_mode(False), torch.no_grad():
-            logits = torch.cat([network.logits(part) for part in torch.split(images, _rows_at_once(network))])
+            logits = torch.cat([network.logits(part) for part in torch.split(images, rows_at_once(network))])
             pairs = Pairs.of(resolve(targets, logits.float().cpu()), network.device)
             if not len(pairs):
                 return pairs.results(logits.float().cpu(), torch.empty(0, 1, 1))
@@ -137,7 +136,7 @@ class Objective:
 
     def masks(self, values: Tensor) -> Tensor:
         """m in pixels, shape (n, height, width), for values of shape (n, *grid)."""
-        parts = torch.split(values, _rows_at_once(self._network))
+        parts = torch.split(values, rows_at_once(self._network))
         return torch.cat([self._smooth.enlarge(self._smooth.spread(part)) for part in parts])
 
     def __call__(self, values: Tensor, rows: Tensor, weight: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -147,7 +146,7 @@ class Objective:
             The objective with the last step's lambda, shape (n,); its gradient with respect to the values, like them;
             and whether the score has no gradient with respect to the mask, shape (n,).
         """
-        at_once = _rows_at_once(self._network)
+        at_once = rows_at_once(self._network)
         parts = zip(torch.split(values, at_once), torch.split(rows, at_once), strict=True)
         found = [self._part(some, of_rows, weight) for some, of_rows in parts]
         value, gradient, indifferent = (torch.cat(each) for each in zip(*found, strict=True))
@@ -167,7 +166,3 @@ class Objective:
             (gradient,) = torch.autograd.grad(mask, values, ascent)
         value = scores.detach().to(mask) - LAST_WEIGHT * (excess**2).mean(dim=(1, 2))
         return value, gradient, ~of_score.flatten(1).any(dim=1)
-
-
-def _rows_at_once(network: Network) -> int:
-    return ROWS_AT_ONCE.get(network.device.type, 1)

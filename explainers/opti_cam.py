@@ -11,18 +11,12 @@ from explainers.ascent import Adam, Rule, SignMomentum, climb
 from explainers.layer_method import LayerMethod
 from explainers.masking import Upsampling, masked_logits, min_max
 from explainers.network import Network
-from explainers.pairs import Pairs
+from explainers.pairs import Pairs, rows_at_once
 from explainers.parameters import parameter
 from explainers.registry import register
 from explainers.result import ImageResult
 from explainers.targets import Targets, resolve
 from explainers.watch import Stepwise, Watch
-
-# Rows (an image with one target) that go through the network together. A climb enlarges rounding errors until they show
-# in the map, and a network rounds a batch otherwise than a single image. So on a CPU, where a batch is hardly faster,
-# each row goes by itself: what else is in the batch then changes nothing, to the last bit. On a GPU the tape limits the
-# number: it takes about 100 MB for each row of ResNet-50.
-ROWS_AT_ONCE = {"cpu": 1, "cuda": 32}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,15 +135,11 @@ class OptiCam(LayerMethod, Stepwise):
 
 def _record(network: Network, images: Tensor, layer: str) -> tuple[Tensor, Tensor]:
     """A of every image, and its logits in float32 on the CPU."""
-    recordings = [network.record(part, layer) for part in torch.split(images, _rows_at_once(network))]
+    recordings = [network.record(part, layer) for part in torch.split(images, rows_at_once(network))]
     activation = torch.cat([recording.activation for recording in recordings])
     logits = torch.cat([recording.logits for recording in recordings])
     from_convolution = network.layout(layer).kind == "channels_first"
     return activation.relu() if from_convolution else activation, logits.float().cpu()
-
-
-def _rows_at_once(network: Network) -> int:
-    return ROWS_AT_ONCE.get(network.device.type, 1)
 
 
 class MaskedScore:
@@ -172,7 +162,7 @@ class MaskedScore:
 
     def __call__(self, mixture: Tensor, rows: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
         """The score of rows, shape (n,), at u, shape (n, channels), and its gradient if asked for."""
-        at_once = _rows_at_once(self._network)
+        at_once = rows_at_once(self._network)
         parts = zip(*(torch.split(tensor, at_once) for tensor in (mixture, rows)), strict=True)
         if not with_gradient:
             return torch.cat([self._score(*part) for part in parts]), None

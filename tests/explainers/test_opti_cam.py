@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from explainers import METHODS, Classes, InvalidParameterError, Network, TopK, opti_cam, upsample, validate
+from explainers import METHODS, Classes, InvalidParameterError, Network, TopK, pairs, upsample, validate
 from explainers.masking import masked_logits, min_max
 from explainers.opti_cam import PRESETS, MaskedScore, OptiCam
 from explainers.pairs import Pairs
@@ -215,7 +215,7 @@ def test_chunks_make_no_difference(preset: str, monkeypatch: pytest.MonkeyPatch)
     net, images = double_network_of("residual"), pictures(3)
     method, targets = OptiCam(preset=preset, steps=12), [TopK(2), TopK(3), TopK(1)]
     whole = method.explain(net, images, targets)
-    monkeypatch.setitem(opti_cam.ROWS_AT_ONCE, "cpu", 4)
+    monkeypatch.setitem(pairs.ROWS_AT_ONCE, "cpu", 4)
     for a, b in zip(whole, method.explain(net, images, targets), strict=True):
         for one, other in zip(a.explanations, b.explanations, strict=True):
             torch.testing.assert_close(one.map, other.map, rtol=0, atol=1e-6)
