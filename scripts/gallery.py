@@ -172,9 +172,9 @@ def page(stems: tuple[str, ...]) -> str:
         "same for both says where the model looks, not why it says what it says. *Not defined*: the method does not",
         "work on this kind of network. *Says nothing*: the map is constant.",
         "",
-        "Colours are viridis, from each map's own minimum (dark) to its maximum (yellow): a nearly even map looks as strong",
-        "as a sharp one. Maps of either sign (integrated gradients, occlusion, LIME, KernelSHAP) are zero somewhere in",
-        "between: dark places there speak against the class.",
+        "Colours are viridis, from each map's own minimum (dark) to its maximum (yellow): a nearly even map looks as",
+        "strong as a sharp one. Maps of either sign (integrated gradients, occlusion, LIME, KernelSHAP) are zero",
+        "somewhere in between: dark places there speak against the class.",
         "",
         "Fake-CAM is no explanation: it is 1 everywhere but at one pixel, and exists to show what a metric misses.",
     ]
