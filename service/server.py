@@ -17,6 +17,7 @@ from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
 from service.admission import Admission
 from service.background import repeated
 from service.catalog import Catalog
+from service.explaining import Explaining
 from service.identity.clients import load_clients
 from service.identity.gate import Gate
 from service.identity.interceptor import IdentityInterceptor
@@ -31,6 +32,7 @@ from service.sanity import SanityChecks
 from service.servicer import ExplanationServicer
 from service.settings import Settings
 from service.torchserve.client import WorkerClient
+from service.work import Workers
 from service.worker import Worker, start_worker
 
 ENVELOPE_BYTES = 64 * 1024
@@ -85,7 +87,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             await stack.enter_async_context(sampler.running())
             checks = SanityChecks(catalog, client, metrics.quality)
             await stack.enter_async_context(repeated(checks.look, CHECK_INTERVAL))
-        servicer = ExplanationServicer(settings, catalog, admission, client, metrics, sampler)
+        explaining = Explaining(Workers(admission, client), metrics, sampler)
+        servicer = ExplanationServicer(settings, catalog, explaining)
         gate = await stack.enter_async_context(identity(settings))
         server, address = grpc_server(settings, servicer, health_servicer, metrics, gate)
         monitor = _monitor(settings, worker, client, catalog, health_servicer, metrics)

@@ -8,18 +8,11 @@ import grpc
 from protos.explain.v1 import explanation_service_pb2 as api
 from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
 from protos.explain.v1 import types_pb2
-from protos.worker.v1 import worker_pb2
 from service import observation
-from service.admission import Admission
 from service.catalog import Catalog, DeployedModel
-from service.commands import PredictCommand
-from service.converters import from_result, to_command, worker
-from service.errors import DeadlineError
-from service.identity.quotas import Quotas
-from service.metrics import Metrics
-from service.sampling.sampler import Sampler
+from service.converters import to_command
+from service.explaining import Explaining
 from service.settings import Settings
-from service.torchserve.client import WorkerClient
 
 # Quoted: only the type stubs know it as generic.
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -28,42 +21,22 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 class ExplanationServicer(api_grpc.ExplanationServiceServicer):
     """explain.v1.ExplanationService."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        catalog: Catalog,
-        admission: Admission,
-        client: WorkerClient,
-        metrics: Metrics,
-        sampler: Sampler | None = None,
-        quotas: Quotas | None = None,
-    ) -> None:
+    def __init__(self, settings: Settings, catalog: Catalog, explaining: Explaining) -> None:
         self._settings = settings
         self._catalog = catalog
-        self._admission = admission
-        self._client = client
-        self._metrics = metrics
-        self._sampler = sampler
-        self._quotas = quotas or Quotas()
+        self._explaining = explaining
 
     async def Predict(self, request: api.PredictRequest, context: Context) -> api.PredictResponse:  # noqa: N802
         """Classify one image."""
         model = self._model(request)
         command = to_command.to_predict_command(request, model, self._settings.max_image_bytes)
-        result = await self._work(command, context)
-        return from_result.to_predict_response(result, model, observation.current())
+        return await self._explaining.predict(command, model, self._deadline(context))
 
     async def Explain(self, request: api.ExplainRequest, context: Context) -> api.ExplainResponse:  # noqa: N802
         """Classify one image and explain one or more classes."""
         model = self._model(request)
         command = to_command.to_explain_command(request, model, self._settings.max_image_bytes)
-        observation.current().method = str(command.method.WhichOneof("method"))
-        result = await self._work(command, context)
-        degenerate = sum(explanation.map.degenerate for explanation in result.explanations)
-        self._metrics.answered(observation.current(), model.known.version, len(result.explanations), degenerate)
-        if self._sampler is not None:
-            self._sampler.offer(command, result, model.known.version)
-        return from_result.to_explain_response(result, model, observation.current())
+        return await self._explaining.explain(command, model, self._deadline(context))
 
     async def ListModels(self, request: api.ListModelsRequest, context: Context) -> api.ListModelsResponse:  # noqa: N802
         """The deployed models, without their labels and layers."""
@@ -99,27 +72,10 @@ class ExplanationServicer(api_grpc.ExplanationServiceServicer):
         observation.current().model = self._catalog.get(request.model).name  # refusals count for their model, too
         return self._catalog.get_ready(request.model, request.model_version)
 
-    async def _work(self, command: PredictCommand, context: Context) -> worker_pb2.ImageResult:
-        """Have a worker carry out a command within the client's deadline."""
-        seen = observation.current()
-        self._quotas.charge(seen.caller, command)
-        deadline = time.monotonic() + self._timeout(context)
-        async with self._admission.enter(command.model, deadline - time.monotonic()):
-            timeout = deadline - time.monotonic()
-            if timeout <= 0:
-                raise DeadlineError("the deadline has passed")
-            began = time.perf_counter()
-            body = worker.to_work_request(command, seen.request_id, timeout)
-            answer = await self._client.send(command.model, body, timeout)
-            result = worker.from_work_response(answer, seen.request_id).image
-            from_result.record_worker_stages(result, time.perf_counter() - began, seen)
-            return result
-
-    def _timeout(self, context: Context) -> float:
-        """Seconds that the client will wait."""
+    def _deadline(self, context: Context) -> float:
+        """When the client stops waiting, as a time of time.monotonic()."""
         remaining = context.time_remaining()
-        limit = self._settings.default_timeout
-        return limit if remaining is None else remaining
+        return time.monotonic() + (self._settings.default_timeout if remaining is None else remaining)
 
 
 def _summary(model: DeployedModel) -> types_pb2.Model:

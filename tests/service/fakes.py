@@ -12,6 +12,7 @@ from protos.explain.v1 import types_pb2
 from protos.worker.v1 import worker_pb2
 from service.admission import Admission
 from service.catalog import Catalog
+from service.explaining import Explaining
 from service.identity.quotas import Quotas
 from service.metrics import Metrics
 from service.monitor import Monitor
@@ -21,6 +22,7 @@ from service.server import grpc_server, identity
 from service.servicer import ExplanationServicer
 from service.settings import Settings
 from service.torchserve.client import ModelWorkers
+from service.work import Workers
 
 LABELS = ("cat", "dog", "crane", "crane")
 MODEL = "tiny"
@@ -117,15 +119,10 @@ class Front:
         self.sampler = None
         if policy is not None:
             self.sampler = Sampler(policy, worker, self.metrics.quality, settings.quality_budget)  # type: ignore[arg-type]
-        self.servicer = ExplanationServicer(
-            settings,
-            self.catalog,
-            self.admission,
-            worker,  # type: ignore[arg-type]
-            self.metrics,
-            self.sampler,
-            quotas=Quotas(clock=lambda: self.now),
-        )
+        quotas = Quotas(clock=lambda: self.now)
+        self.work = Workers(self.admission, worker)  # type: ignore[arg-type]
+        explaining = Explaining(self.work, self.metrics, self.sampler, quotas)
+        self.servicer = ExplanationServicer(settings, self.catalog, explaining)
         self.address: str
         self.channel: grpc.aio.Channel
         self.stub: api_grpc.ExplanationServiceStub
