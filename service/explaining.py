@@ -8,6 +8,7 @@ from service.converters import from_result
 from service.identity.quotas import Quotas
 from service.metrics import Metrics
 from service.sampling.sampler import Sampler
+from service.watching import Watch
 from service.work import Work
 
 
@@ -32,12 +33,14 @@ class Explaining:
         result = await self._work.run(command, deadline)
         return from_result.to_predict_response(result, model, observation.current())
 
-    async def explain(self, command: ExplainCommand, model: DeployedModel, deadline: float) -> api.ExplainResponse:
-        """Classify and explain an image; otherwise as `predict`."""
+    async def explain(
+        self, command: ExplainCommand, model: DeployedModel, deadline: float, watch: Watch | None = None
+    ) -> api.ExplainResponse:
+        """Classify and explain an image, while `watch` is told of the steps; otherwise as `predict`."""
         seen = observation.current()
         seen.method = str(command.method.WhichOneof("method"))
         self._quotas.charge(seen.caller, command)
-        result = await self._work.run(command, deadline)
+        result = await self._work.run(command, deadline, watch)
         degenerate = sum(explanation.map.degenerate for explanation in result.explanations)
         self._metrics.answered(seen, model.known.version, len(result.explanations), degenerate)
         if self._sampler is not None:

@@ -10,13 +10,16 @@ from service.commands import PredictCommand
 from service.converters import from_result, worker
 from service.errors import DeadlineError
 from service.torchserve.client import WorkerClient
+from service.watching import Watch
 
 
 class Work(Protocol):
     """Whatever carries out commands."""
 
-    async def run(self, command: PredictCommand, deadline: float) -> worker_pb2.ImageResult:
-        """Carry out a command by `deadline`, a time of time.monotonic().
+    async def run(
+        self, command: PredictCommand, deadline: float, watch: Watch | None = None
+    ) -> worker_pb2.ImageResult:
+        """Carry out a command by `deadline`, a time of time.monotonic(); `watch` is told of its steps.
 
         Raises:
             ServiceError: it cannot be done, or not in time.
@@ -31,7 +34,9 @@ class Workers:
         self._admission = admission
         self._client = client
 
-    async def run(self, command: PredictCommand, deadline: float) -> worker_pb2.ImageResult:
+    async def run(
+        self, command: PredictCommand, deadline: float, watch: Watch | None = None
+    ) -> worker_pb2.ImageResult:
         """As `Work.run`."""
         seen = observation.current()
         async with self._admission.enter(command.model, deadline - time.monotonic()):

@@ -101,6 +101,18 @@ class WorkResponse(_message.Message):
     sanity: SanityResult
     def __init__(self, status: _Optional[_Union[WorkStatus, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., violations: _Optional[_Iterable[_Union[FieldViolation, _Mapping]]] = ..., description: _Optional[_Union[DescribeResult, _Mapping]] = ..., image: _Optional[_Union[ImageResult, _Mapping]] = ..., sanity: _Optional[_Union[SanityResult, _Mapping]] = ...) -> None: ...
 
+class Progress(_message.Message):
+    __slots__ = ("request_id", "step", "steps", "objective")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    OBJECTIVE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    step: int
+    steps: int
+    objective: float
+    def __init__(self, request_id: _Optional[str] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., objective: _Optional[float] = ...) -> None: ...
+
 class SanityResult(_message.Message):
     __slots__ = ("checks",)
     CHECKS_FIELD_NUMBER: _ClassVar[int]
