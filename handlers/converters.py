@@ -22,6 +22,7 @@ from explainers import (
     validate,
 )
 from handlers.errors import InvalidWorkError, WorkError, from_explainer
+from handlers.lanes import lane_of_method
 from handlers.preprocess import Affine
 from protos.explain.v1 import explanation_service_pb2 as api
 from protos.explain.v1 import method_pb2, types_pb2
@@ -84,7 +85,7 @@ def from_method(method: Method) -> method_pb2.Method:
 
 
 def from_method_class(kind: type[Method]) -> types_pb2.MethodInfo:
-    """What clients may know of a method; `models` stays empty."""
+    """What clients may know of a method; `models` and `expected_costs` stay empty."""
     return types_pb2.MethodInfo(
         name=kind.name,
         title=kind.title,
@@ -92,6 +93,7 @@ def from_method_class(kind: type[Method]) -> types_pb2.MethodInfo:
         description=kind.description,
         requirement=kind.requirement,
         parameters=from_parameters(kind),
+        lane=lane_of_method(kind),
     )
 
 

@@ -10,6 +10,7 @@ from google.protobuf.struct_pb2 import Struct
 from explainers import ExplainerError, InvalidParameterError, Method, Network, ParameterSpec, specs, validate
 from handlers.converters import from_parameters, to_method
 from handlers.errors import InvalidWorkError, NotApplicableWorkError, from_explainer
+from handlers.lanes import lane_of_metric
 from protos.explain.v1 import quality_pb2, types_pb2
 from quality import METRICS, Metric, Need
 
@@ -123,4 +124,5 @@ def from_metric_class(kind: type[Metric]) -> types_pb2.MetricInfo:
         parameters=from_parameters(kind),
         description=" ".join((inspect.getdoc(kind) or "").split()),
         compares=Need.OTHER_MAPS in kind.needs,
+        lane=lane_of_metric(kind),
     )

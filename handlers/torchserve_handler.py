@@ -12,14 +12,15 @@ from handlers.faults import DeviceLostError, place
 from handlers.loading import LoadError, choose_device, load_model
 from handlers.settings import Limits
 from handlers.worker import Worker
-from model_store.lanes import is_background
+from model_store.lanes import is_background, is_slow
 
 logger = logging.getLogger(__name__)
 
 EXIT_DEVICE_LOST = 4
-# Whoever waits for an answer goes first: the kindest niceness there is, and one thread, because threads that wait for
-# each other while neither gets a processor only burn what they get.
-LAST = 19
+# Whoever waits for a prediction or a fast map goes first, whoever waits for a slow map comes second, and measuring
+# quality, for which nobody waits, last.
+SECOND, LAST = 10, 19
+PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class TorchServeHandler:
@@ -48,10 +49,7 @@ class TorchServeHandler:
         except LoadError as error:
             logger.error("model refused: %s", error)
             raise
-        threads = limits.threads or model.document.threads
-        if is_background(str(getattr(context, "model_name", ""))):
-            os.nice(LAST)
-            threads = 1
+        threads = _step_back(str(getattr(context, "model_name", "")), limits.threads or model.document.threads)
         if threads is not None:
             torch.set_num_threads(threads)
         self._worker = Worker(model, limits)
@@ -75,3 +73,18 @@ class TorchServeHandler:
             # Nothing in this process can use the GPU again. TorchServe starts a new worker.
             logger.critical("the GPU does not answer, the worker ends: %s", place(error))
             os._exit(EXIT_DEVICE_LOST)
+
+
+def _step_back(registration: str, threads: int | None) -> int | None:
+    """Give way to whoever goes first, and say with how many threads of torch to work; None: torch decides.
+
+    Threads that wait for each other while one of them gets no processor only burn what the others get. So a worker that
+    gives way to others must do with fewer of them than there are processors.
+    """
+    if is_background(registration):
+        os.nice(LAST)
+        return 1
+    if is_slow(registration):
+        os.nice(SECOND)
+        return min(threads or PROCESSORS, max(1, PROCESSORS - 1))
+    return threads

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from model_store.lanes import QUALITY, is_background
+from model_store.lanes import SUFFIXES, is_lane
 
 # Arguments that would make torchvision or timm fetch or unpickle weights of their own.
 WEIGHT_ARGUMENTS = frozenset(
@@ -17,6 +17,7 @@ WEIGHT_ARGUMENTS = frozenset(
 
 Digest = Annotated[str, AfterValidator(str.lower), Field(pattern=r"^[0-9a-fA-F]{64}$")]
 PositiveInt = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
 Side = Annotated[int, Field(ge=1, le=4096)]
 Size = Annotated[tuple[Side, Side], BeforeValidator(lambda value: [value, value] if isinstance(value, int) else value)]
 Channels = tuple[float, float, float]
@@ -104,15 +105,22 @@ class Serving(Frozen):
     """How TorchServe runs the model.
 
     Attributes:
-        workers: processes, each with its own copy of the weights.
+        workers: processes for predictions, each with its own copy of the weights.
+        fast_workers: further processes for fast maps; 0: the predictions' compute them.
+        slow_workers: further processes for slow maps; 0: those of the fast maps compute them.
         batch_size: largest number of requests that one worker takes at once.
+        slow_batch_size: the same of a worker for slow maps.
         max_batch_delay_ms: longest wait for a batch to fill.
-        response_timeout_s: after this long for one batch TorchServe kills the worker.
+        response_timeout_s: after this long for one batch TorchServe kills the worker. One for slow maps has as long as
+            a request may take (the service's setting `longest_timeout`), where that is longer.
         threads: threads of torch in each worker; absent: torch decides.
     """
 
     workers: PositiveInt = 1
+    fast_workers: Count = 1
+    slow_workers: Count = 1
     batch_size: PositiveInt = 4
+    slow_batch_size: PositiveInt = 1
     max_batch_delay_ms: Annotated[int, Field(ge=0)] = 5
     response_timeout_s: PositiveInt = 60
     threads: PositiveInt | None = None
@@ -152,8 +160,9 @@ class ModelEntry(Frozen):
     @field_validator("name")
     @classmethod
     def _name_is_no_lanes(cls, name: str) -> str:
-        if is_background(name):
-            raise ValueError(f"must not end in {QUALITY}: the workers that measure quality are called so")
+        if is_lane(name):
+            suffixes = " or ".join(SUFFIXES)
+            raise ValueError(f"must not end in {suffixes}: workers for some of a model's work are called so")
         return name
 
     @field_validator("architecture")

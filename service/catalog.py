@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from model_store.lanes import Lane
 from protos.explain.v1 import types_pb2
 from protos.worker.v1 import worker_pb2
 from service.errors import ModelNotFoundError, WorkerUnavailableError
@@ -13,12 +14,27 @@ SERVING = (types_pb2.MODEL_STATE_READY, types_pb2.MODEL_STATE_DEGRADED)
 
 
 @dataclass(frozen=True)
+class LaneWorkers:
+    """The workers of one lane of a model.
+
+    Attributes:
+        ready: workers that take requests now.
+        total: workers that there should be.
+    """
+
+    ready: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
 class DeployedModel:
     """One model.
 
     Attributes:
         name: name of the model.
         state: how its workers are.
+        lanes: the lanes that have workers of their own. Predictions always do; the work of a lane that is missing here
+            is done by the next quicker one's.
         description: what the worker said of it; None until it was ready for the first time.
         methods: the saliency methods that its worker knows, by name.
         metrics: the metrics that its worker computes for a request, by name.
@@ -28,6 +44,7 @@ class DeployedModel:
 
     name: str
     state: types_pb2.ModelState = types_pb2.MODEL_STATE_UNAVAILABLE
+    lanes: Mapping[Lane, LaneWorkers] = field(default_factory=lambda: {Lane.PREDICT: LaneWorkers()})
     description: types_pb2.Model | None = None
     methods: Mapping[str, types_pb2.MethodInfo] = field(default_factory=dict)
     metrics: Mapping[str, types_pb2.MetricInfo] = field(default_factory=dict)
@@ -59,9 +76,9 @@ class Catalog:
     def __init__(self) -> None:
         self._models: dict[str, DeployedModel] = {}
 
-    def declare(self, name: str) -> None:
-        """Make a model known that is not ready yet."""
-        self._models.setdefault(name, DeployedModel(name))
+    def declare(self, name: str, lanes: Iterable[Lane] = (Lane.PREDICT,)) -> None:
+        """Make a model known that is not ready yet, with the lanes that have workers of their own."""
+        self._models.setdefault(name, DeployedModel(name, lanes=dict.fromkeys(lanes, LaneWorkers())))
 
     def forget(self, name: str) -> None:
         """Drop a model that is deployed no longer, or was never ours."""
@@ -103,8 +120,12 @@ class Catalog:
         return model
 
     def set_state(self, name: str, state: types_pb2.ModelState) -> None:
-        """Record how a model's workers are."""
+        """Record how a model is."""
         self._models[name] = replace(self._models[name], state=state)
+
+    def set_lanes(self, name: str, lanes: Mapping[Lane, LaneWorkers]) -> None:
+        """Record which lanes of a model have workers of their own, and how these are."""
+        self._models[name] = replace(self._models[name], lanes=MappingProxyType(dict(lanes)))
 
     def checked(self, name: str, checks: Iterable[types_pb2.SanityCheck]) -> None:
         """Record what the sanity check of a model found."""

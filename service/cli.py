@@ -206,15 +206,22 @@ def methods(
     model: Annotated[str, typer.Option(help="Only the methods that work on this model.")] = "",
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
-    """List the saliency methods with their parameters."""
-    table = Table("name", "title", "reference", "parameters", "works on", "models")
+    """List the saliency methods with their parameters, lanes, and what a map by the defaults takes on each model."""
+    table = Table("name", "title", "reference", "parameters", "works on", "lane", "models")
     with _client(address, access) as client:
         for method in _ask(lambda: client.methods(model)):
             parameters = "\n".join(f"{each.name}: {each.description}" for each in method.parameters)
+            lane = types_pb2.Lane.Name(method.lane).removeprefix("LANE_").lower()
             table.add_row(
-                method.name, method.title, method.reference, parameters, method.requirement, "\n".join(method.models)
+                method.name, method.title, method.reference, parameters, method.requirement, lane, _costs(method)
             )
     out.print(table)
+
+
+def _costs(method: types_pb2.MethodInfo) -> str:
+    """The models, each with the seconds that were measured there, if any were."""
+    seconds = {cost.model: f": {cost.seconds:.2g} s" for cost in method.expected_costs if cost.HasField("seconds")}
+    return "\n".join(name + seconds.get(name, "") for name in method.models)
 
 
 @app.command()

@@ -37,3 +37,8 @@ class ExplainCommand(PredictCommand):
     target_top_k: int
     output: explanation_service_pb2.OutputOptions
     quality: quality_pb2.QualityOptions
+
+    @property
+    def classes(self) -> int:
+        """How many classes it explains."""
+        return len(self.class_indices) or self.target_top_k

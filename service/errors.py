@@ -80,10 +80,15 @@ class MethodNotApplicableError(ServiceError):
 
 
 class NoRoomError(ServiceError):
-    """The queue is full."""
+    """The queue is full, or so long that the deadline would pass."""
 
     reason = "QUEUE_FULL"
     retry_after = 1.0
+
+    def __init__(self, message: str, *, reason: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message, reason=reason)
+        if retry_after is not None:
+            self.retry_after = retry_after
 
 
 class OutOfMemoryError(ServiceError):

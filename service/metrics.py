@@ -5,6 +5,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from service.observation import Observation
 from service.quality_metrics import QualityMetrics
 
+REJECTIONS = ("QUEUE_FULL", "DEADLINE_TOO_SHORT")
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
@@ -53,27 +54,43 @@ class Metrics:
             buckets=BUCKETS,
             registry=registry,
         )
-        self.waiting = Gauge("whylight_queue_length", "Requests that wait for room.", ("model",), registry=registry)
+        lane = ("model", "lane")
+        self.waiting = Gauge("whylight_queue_length", "Requests that wait for room.", lane, registry=registry)
         self.queue_capacity = Gauge(
-            "whylight_queue_capacity", "Requests that may wait for one model.", registry=registry
+            "whylight_queue_capacity", "Requests that may wait in a lane of one model.", ("lane",), registry=registry
         )
-        self.in_flight = Gauge("whylight_in_flight", "Requests with the workers.", ("model",), registry=registry)
+        self.in_flight = Gauge("whylight_in_flight", "Requests with the workers.", lane, registry=registry)
+        self.rejected = Counter(
+            "whylight_rejected",
+            "Requests that were refused at once: QUEUE_FULL, DEADLINE_TOO_SHORT.",
+            (*lane, "reason"),
+            registry=registry,
+        )
         self.degenerate = Counter(
             "whylight_degenerate_maps", "Explanations whose map is constant.", ("model", "method"), registry=registry
         )
-        self.ready_workers = Gauge("whylight_ready_workers", "Workers that can answer.", ("model",), registry=registry)
-        self.workers = Gauge("whylight_workers", "Workers that there should be.", ("model",), registry=registry)
+        self.ready_workers = Gauge("whylight_ready_workers", "Workers that can answer.", lane, registry=registry)
+        self.workers = Gauge("whylight_workers", "Workers that there should be.", lane, registry=registry)
         self.worker_restarts = Gauge(
             "whylight_torchserve_restarts", "How often TorchServe died and was started again.", registry=registry
         )
         self.quality = QualityMetrics(registry)
 
-    def looked_at(self, model: str, ready: int, total: int) -> None:
-        """Record a model's workers; from the first look on its queue has series too, also while nobody waits."""
-        self.ready_workers.labels(model).set(ready)
-        self.workers.labels(model).set(total)
-        self.waiting.labels(model)
-        self.in_flight.labels(model)
+    def looked_at(self, model: str, lane: str, ready: int, total: int) -> None:
+        """Record the workers of a model's lane; from the first look on its queue has series too, also while empty.
+
+        Args:
+            model: name of a deployed model.
+            lane: predict, fast or slow.
+            ready: workers that can answer.
+            total: workers that there should be.
+        """
+        self.ready_workers.labels(model, lane).set(ready)
+        self.workers.labels(model, lane).set(total)
+        self.waiting.labels(model, lane)
+        self.in_flight.labels(model, lane)
+        for reason in REJECTIONS:
+            self.rejected.labels(model, lane, reason)
 
     def answered(self, observation: Observation, version: str, maps: int, degenerate: int) -> None:
         """Record an answer to Explain: how many maps it holds, and how many of them are constant."""

@@ -4,16 +4,16 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Protocol
 
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
-from model_store.lanes import is_background
+from model_store.lanes import Lane, is_lane, registration
 from protos.explain.v1 import types_pb2
 from service.background import beside
-from service.catalog import SERVING, Catalog, DeployedModel
+from service.catalog import SERVING, Catalog, DeployedModel, LaneWorkers
 from service.converters import worker
 from service.errors import InternalError, ServiceError
 from service.metrics import Metrics
@@ -35,8 +35,12 @@ class HealthSink(Protocol):
 class Monitor:
     """Looks at the workers again and again.
 
-    The service, and "" for the whole server, is SERVING when every model has a ready worker. A model's own status is
-    under "models/NAME".
+    The service, and "" for the whole server, is SERVING when every model has a ready worker for predictions. A model's
+    own status is under "models/NAME", those of its maps, where they have workers of their own, under
+    "models/NAME/fast" and "models/NAME/slow".
+
+    Attributes:
+        all_ready: set while every lane of every model has a ready worker.
     """
 
     def __init__(
@@ -86,18 +90,32 @@ class Monitor:
             workers = {}
         if self._discover:
             for name in workers.keys() - self._foreign:
-                if not is_background(name):
+                if not is_lane(name):
                     self._catalog.declare(name)
-        await asyncio.gather(*(self._update(model, workers.get(model.name)) for model in self._catalog))
+        await asyncio.gather(*(self._update(model, workers) for model in self._catalog))
         self._metrics.worker_restarts.set(self._restarts())
         await self._tell()
 
-    async def _update(self, model: DeployedModel, workers: ModelWorkers | None) -> None:
-        ready, total = (workers.ready, workers.total) if workers else (0, 0)
-        self._metrics.looked_at(model.name, ready, total)
-        answers = bool(ready) and (model.state in SERVING or await self._describe(model))
+    async def _update(self, model: DeployedModel, workers: Mapping[str, ModelWorkers]) -> None:
+        lanes = self._lanes(model, workers)
+        for lane, each in lanes.items():
+            self._metrics.looked_at(model.name, lane, each.ready, each.total)
+        answers = bool(lanes[Lane.PREDICT].ready) and (model.state in SERVING or await self._describe(model))
         if model.name in self._catalog:
-            self._catalog.set_state(model.name, _state(ready if answers else 0, total, model.description is not None))
+            self._catalog.set_lanes(model.name, lanes)
+            self._catalog.set_state(model.name, _state(lanes, answers, model.description is not None))
+
+    def _lanes(self, model: DeployedModel, workers: Mapping[str, ModelWorkers]) -> dict[Lane, LaneWorkers]:
+        """The workers of each lane that has its own. A TorchServe elsewhere decides which do, while it answers."""
+        found = {lane: workers.get(registration(model.name, lane)) for lane in Lane}
+        own = set(model.lanes)
+        if self._discover and workers:
+            own = {Lane.PREDICT, *(lane for lane, each in found.items() if each is not None)}
+        return {
+            lane: LaneWorkers(each.ready, each.total) if each is not None else LaneWorkers()
+            for lane, each in found.items()
+            if lane in own
+        }
 
     async def _describe(self, model: DeployedModel) -> bool:
         """Ask a worker what its model can do: at the start, and whenever the model comes back. False: no answer."""
@@ -119,13 +137,19 @@ class Monitor:
     async def _tell(self) -> None:
         """Tell the health service what has changed."""
         serving = {f"models/{model.name}": model.state in SERVING for model in self._catalog}
+        lanes = {
+            f"models/{model.name}/{lane}": workers.ready > 0 and model.state in SERVING
+            for model in self._catalog
+            for lane, workers in model.lanes.items()
+            if lane is not Lane.PREDICT
+        }
         everything = bool(serving) and all(serving.values())
-        for name, good in {**serving, SERVICE: everything, "": everything}.items():
+        for name, good in {**lanes, **serving, SERVICE: everything, "": everything}.items():
             status = health_pb2.HealthCheckResponse.SERVING if good else health_pb2.HealthCheckResponse.NOT_SERVING
             if self._said.get(name) != status:
                 self._said[name] = status
                 await self._health.set(name, status)
-        if everything:
+        if everything and all(lanes.values()):
             self.all_ready.set()
         else:
             self.all_ready.clear()
@@ -137,9 +161,11 @@ class Monitor:
             yield
 
 
-def _state(ready: int, total: int, was_ready: bool) -> types_pb2.ModelState:
-    if ready:
-        return types_pb2.MODEL_STATE_READY if ready >= total else types_pb2.MODEL_STATE_DEGRADED
-    if total and not was_ready:
+def _state(lanes: Mapping[Lane, LaneWorkers], answers: bool, was_ready: bool) -> types_pb2.ModelState:
+    """The state of a model by the workers of its lanes; `answers`: one that predicts has described itself."""
+    if answers:
+        complete = all(each.ready >= each.total > 0 for each in lanes.values())
+        return types_pb2.MODEL_STATE_READY if complete else types_pb2.MODEL_STATE_DEGRADED
+    if lanes[Lane.PREDICT].total and not was_ready:
         return types_pb2.MODEL_STATE_LOADING
     return types_pb2.MODEL_STATE_UNAVAILABLE

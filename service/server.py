@@ -14,9 +14,10 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
 from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
-from service.admission import Admission
+from service.admission import Admission, limits
 from service.background import repeated
 from service.catalog import Catalog
+from service.costs import Costs
 from service.explaining import Explaining
 from service.identity.clients import load_clients
 from service.identity.gate import Gate
@@ -71,12 +72,12 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     Raises:
         StartError: a port is taken, there is no Java, an archive cannot be built, or a file cannot be used.
     """
-    metrics, catalog, policy = Metrics(), Catalog(), _policy(settings)
-    admission = Admission(settings.in_flight, settings.queue_size, metrics)
+    metrics, catalog, costs, policy = Metrics(), Catalog(), Costs(), _policy(settings)
+    admission = Admission(limits(settings), metrics, costs)
     async with contextlib.AsyncExitStack() as stack:
         worker = await stack.enter_async_context(start_worker(settings, quality=policy.measures_anything))
-        for name in worker.models:
-            catalog.declare(name)
+        for name, lanes in worker.models.items():
+            catalog.declare(name, lanes)
         client = WorkerClient(worker.endpoint)
         stack.push_async_callback(client.close)
         metrics_url = stack.enter_context(_metrics_endpoint(settings, metrics))
@@ -87,8 +88,9 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             await stack.enter_async_context(sampler.running())
             checks = SanityChecks(catalog, client, metrics.quality)
             await stack.enter_async_context(repeated(checks.look, CHECK_INTERVAL))
-        explaining = Explaining(Workers(admission, client), metrics, sampler)
-        servicer = ExplanationServicer(settings, catalog, explaining)
+        work = Workers(catalog, admission, client, costs, settings.longest_timeout)
+        explaining = Explaining(work, metrics, sampler)
+        servicer = ExplanationServicer(settings, catalog, explaining, costs)
         gate = await stack.enter_async_context(identity(settings))
         server, address = grpc_server(settings, servicer, health_servicer, metrics, gate)
         monitor = _monitor(settings, worker, client, catalog, health_servicer, metrics)

@@ -11,6 +11,8 @@ from protos.explain.v1 import types_pb2
 from service import observation
 from service.catalog import Catalog, DeployedModel
 from service.converters import to_command
+from service.converters.expected_cost import expected_cost
+from service.costs import Costs
 from service.explaining import Explaining
 from service.settings import Settings
 
@@ -21,10 +23,11 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 class ExplanationServicer(api_grpc.ExplanationServiceServicer):
     """explain.v1.ExplanationService."""
 
-    def __init__(self, settings: Settings, catalog: Catalog, explaining: Explaining) -> None:
+    def __init__(self, settings: Settings, catalog: Catalog, explaining: Explaining, costs: Costs) -> None:
         self._settings = settings
         self._catalog = catalog
         self._explaining = explaining
+        self._costs = costs
 
     async def Predict(self, request: api.PredictRequest, context: Context) -> api.PredictResponse:  # noqa: N802
         """Classify one image."""
@@ -49,7 +52,7 @@ class ExplanationServicer(api_grpc.ExplanationServiceServicer):
         return api.GetModelResponse(model=_full(model))
 
     async def ListMethods(self, request: api.ListMethodsRequest, context: Context) -> api.ListMethodsResponse:  # noqa: N802
-        """The methods that the workers know, with the models on which each works."""
+        """The methods that the workers know, with the models on which each works and what it costs there."""
         models = [self._catalog.get(request.model)] if request.model else list(self._catalog)
         known = [model for model in models if model.description is not None]
         methods: dict[str, types_pb2.MethodInfo] = {}
@@ -60,6 +63,7 @@ class ExplanationServicer(api_grpc.ExplanationServiceServicer):
                     entry.CopyFrom(info)
                 if model.refusal(name) is None:
                     entry.models.append(model.name)
+                    entry.expected_costs.append(expected_cost(info, model, self._costs))
         listed = [method for method in methods.values() if method.models or not request.model]
         return api.ListMethodsResponse(methods=listed)
 

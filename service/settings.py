@@ -67,11 +67,26 @@ class Settings(BaseSettings):
     default_timeout: float = Field(default=30.0, gt=0, le=3600)
     """Seconds for a request whose client sets no deadline."""
 
+    longest_timeout: float = Field(default=600.0, gt=0, le=86_400)
+    """Seconds that a worker may take for one request, whatever deadline its client sets."""
+
     queue_size: int = Field(default=64, ge=0, le=100_000)
-    """Requests that may wait for one model. One more is refused at once."""
+    """Predictions that may wait for one model. One more is refused at once."""
 
     in_flight: int = Field(default=16, ge=1, le=10_000)
-    """Requests that are with one model's workers at the same time; they form its batches."""
+    """Predictions that are with one model's workers at the same time; they form its batches."""
+
+    fast_queue_size: int = Field(default=64, ge=0, le=100_000)
+    """As `queue_size`, of fast maps."""
+
+    fast_in_flight: int = Field(default=16, ge=1, le=10_000)
+    """As `in_flight`, of fast maps."""
+
+    slow_queue_size: int = Field(default=16, ge=0, le=100_000)
+    """As `queue_size`, of slow maps."""
+
+    slow_in_flight: int = Field(default=1, ge=1, le=10_000)
+    """As `in_flight`, of slow maps; no less than the workers that a model has for them."""
 
     health_interval: float = Field(default=0.5, gt=0, le=60)
     """Seconds between two looks at the workers."""

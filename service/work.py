@@ -3,12 +3,16 @@
 import time
 from typing import Protocol
 
+from model_store.lanes import Lane
 from protos.worker.v1 import worker_pb2
 from service import observation
 from service.admission import Admission
+from service.catalog import Catalog
 from service.commands import PredictCommand
 from service.converters import from_result, worker
+from service.costs import Costs, kind_of, worker_seconds
 from service.errors import DeadlineError
+from service.lanes import Place, place_of
 from service.torchserve.client import WorkerClient
 from service.watching import Watch
 
@@ -30,22 +34,37 @@ class Work(Protocol):
 class Workers:
     """Carries out commands in TorchServe's workers, once admission lets them in."""
 
-    def __init__(self, admission: Admission, client: WorkerClient) -> None:
+    def __init__(
+        self, catalog: Catalog, admission: Admission, client: WorkerClient, costs: Costs, longest_timeout: float
+    ) -> None:
+        self._catalog = catalog
         self._admission = admission
         self._client = client
+        self._costs = costs
+        self._longest_timeout = longest_timeout
 
     async def run(
         self, command: PredictCommand, deadline: float, watch: Watch | None = None
     ) -> worker_pb2.ImageResult:
         """As `Work.run`."""
-        seen = observation.current()
-        async with self._admission.enter(command.model, deadline - time.monotonic()):
-            timeout = deadline - time.monotonic()
+        place, kind = place_of(command, self._catalog.get(command.model)), kind_of(command)
+        async with self._admission.enter(place, kind, deadline - time.monotonic()):
+            timeout = min(deadline - time.monotonic(), self._longest_timeout)
             if timeout <= 0:
                 raise DeadlineError("the deadline has passed")
             began = time.perf_counter()
-            body = worker.to_work_request(command, seen.request_id, timeout)
-            answer = await self._client.send(command.model, body, timeout)
-            result = worker.from_work_response(answer, seen.request_id).image
-            from_result.record_worker_stages(result, time.perf_counter() - began, seen)
+            try:
+                result = await self._ask(command, place, timeout)
+            except DeadlineError:
+                if place.lane is Lane.SLOW:  # in the others it may have waited behind a batch
+                    self._costs.learn_at_least(kind, time.perf_counter() - began)
+                raise
+            self._costs.learn(kind, worker_seconds(result))
+            from_result.record_worker_stages(result, time.perf_counter() - began, observation.current())
             return result
+
+    async def _ask(self, command: PredictCommand, place: Place, timeout: float) -> worker_pb2.ImageResult:
+        request_id = observation.current().request_id
+        body = worker.to_work_request(command, request_id, timeout)
+        answer = await self._client.send(place.registration, body, timeout)
+        return worker.from_work_response(answer, request_id).image

@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Callable
+import math
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from model_store.archive import build_archive
-from model_store.lanes import quality_lane
+from model_store.lanes import Lane, quality_lane, registration
 from model_store.manifest import Manifest, load_manifest
+from model_store.schema import Serving
 from service import sanity
 from service.sampling import sampler
 from service.settings import Settings
@@ -21,6 +23,8 @@ from service.torchserve.supervisor import ServedModel, Supervisor, SupervisorOpt
 SLACK_BYTES = 1024 * 1024
 # Longer than the service waits for a sample or a sanity check: else TorchServe would kill the worker over it.
 QUALITY_TIMEOUT = int(max(sampler.TIMEOUT, sanity.TIMEOUT)) + 60
+# The same for slow maps: a worker sees at each step that its deadline has passed, and a step may take a while.
+STEP_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -29,35 +33,56 @@ class Worker:
 
     Attributes:
         endpoint: gives the addresses to talk to now.
-        models: names of the models that must be there; empty when TorchServe decides.
+        models: names of the models that must be there, each with the lanes that have workers of their own; empty when
+            TorchServe decides.
         restarts: how often TorchServe died and was started again.
     """
 
     endpoint: Callable[[], Endpoint]
-    models: tuple[str, ...]
+    models: Mapping[str, tuple[Lane, ...]]
     restarts: Callable[[], int]
 
 
 @contextlib.asynccontextmanager
 async def start_worker(settings: Settings, *, quality: bool) -> AsyncIterator[Worker]:
-    """Have TorchServe for the length of a block; with `quality` each model has a worker that measures explanations.
+    """Have TorchServe for the length of a block; with `quality` each model has one more worker, which measures.
 
     Raises:
         ManifestError, ArchiveError: the models cannot be packed.
         JavaNotFoundError: there is no Java to run TorchServe with.
     """
     if settings.external_worker:
-        yield Worker(lambda: _external(settings), (), lambda: 0)
+        yield Worker(lambda: _external(settings), {}, lambda: 0)
         return
     manifest = load_manifest(settings.manifest)
     models = await asyncio.to_thread(_served_models, manifest, settings)
-    lanes = [_quality_lane(model) for model in models] if quality else []
-    supervisor = Supervisor([*models, *lanes], _options(settings, await asyncio.to_thread(find_java, settings.java)))
+    served = [lane for lanes in models.values() for lane in lanes.values()]
+    if quality:
+        served += [_quality_lane(lanes[Lane.PREDICT]) for lanes in models.values()]
+    supervisor = Supervisor(served, _options(settings, await asyncio.to_thread(find_java, settings.java)))
     await supervisor.start()
+    declared = {name: tuple(lanes) for name, lanes in models.items()}
     try:
-        yield Worker(lambda: supervisor.endpoint, tuple(model.name for model in models), lambda: supervisor.restarts)
+        yield Worker(lambda: supervisor.endpoint, declared, lambda: supervisor.restarts)
     finally:
         await supervisor.stop()
+
+
+def _lanes(model: ServedModel, serving: Serving, longest_timeout: float) -> dict[Lane, ServedModel]:
+    """The model under its own name, and once more for each lane of its maps that has workers."""
+    lanes = {Lane.PREDICT: model}
+    if serving.fast_workers:
+        name = registration(model.name, Lane.FAST)
+        lanes[Lane.FAST] = dataclasses.replace(model, name=name, workers=serving.fast_workers)
+    if serving.slow_workers:
+        lanes[Lane.SLOW] = dataclasses.replace(
+            model,
+            name=registration(model.name, Lane.SLOW),
+            workers=serving.slow_workers,
+            batch_size=serving.slow_batch_size,
+            response_timeout_s=max(model.response_timeout_s, math.ceil(longest_timeout) + STEP_SECONDS),
+        )
+    return lanes
 
 
 def _quality_lane(model: ServedModel) -> ServedModel:
@@ -91,10 +116,11 @@ def _external(settings: Settings) -> Endpoint:
     )
 
 
-def _served_models(manifest: Manifest, settings: Settings) -> list[ServedModel]:
-    """Build the archives and say how each is to be served."""
-    return [
-        ServedModel(
+def _served_models(manifest: Manifest, settings: Settings) -> dict[str, dict[Lane, ServedModel]]:
+    """Build the archives and say how each lane of each model is to be served."""
+    served = {}
+    for entry in manifest.models:
+        model = ServedModel(
             name=entry.name,
             version=entry.version,
             archive=build_archive(entry, settings.manifest.parent, settings.store),
@@ -103,5 +129,5 @@ def _served_models(manifest: Manifest, settings: Settings) -> list[ServedModel]:
             max_batch_delay_ms=entry.serving.max_batch_delay_ms,
             response_timeout_s=entry.serving.response_timeout_s,
         )
-        for entry in manifest.models
-    ]
+        served[entry.name] = _lanes(model, entry.serving, settings.longest_timeout)
+    return served

@@ -3,6 +3,7 @@
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from model_store.lanes import Lane
 from service.metrics import Metrics
 from service.observation import STAGES, Observation
 from service.quality_metrics import FIGURES, OUTCOMES, SCORE_INCREASE
@@ -29,8 +30,10 @@ def everything() -> Metrics:
         metrics.finished(seen, "OK")
         metrics.finished(seen, "INTERNAL")
     metrics.answered(Observation("id", "Explain", model, method), version, 2, 1)
-    metrics.looked_at(model, 1, 1)
-    metrics.queue_capacity.set(64)
+    for lane in Lane:
+        metrics.looked_at(model, lane, 1, 1)
+        metrics.queue_capacity.labels(lane).set(64)
+        metrics.rejected.labels(model, lane, "QUEUE_FULL").inc()
     for outcome in OUTCOMES:
         observe_quality(metrics, 0.5, outcome)
     return metrics

@@ -84,12 +84,12 @@ def test_a_stopped_service_answers_what_it_accepted(victim: Launched) -> None:
         stub.Explain(explain())
 
         def call() -> None:
-            answers.append(stub.Explain(explain(model="digits-vit", targets=api.Targets(top_k=10))))
+            answers.append(stub.Explain(explain(model="digits-vit", targets=api.Targets(top_k=5))))
 
         threads = [threading.Thread(target=call) for _ in range(8)]
         for thread in threads:
             thread.start()
-        metric = 'whylight_in_flight{model="digits-vit"} 8.0'
+        metric = 'whylight_in_flight{lane="fast",model="digits-vit"} 8.0'
         wait_for(lambda: metric in _metrics(victim) or len(answers) > 0, 5)
         victim.process.send_signal(signal.SIGTERM)
         for thread in threads:

@@ -201,7 +201,7 @@ def test_metrics_are_exported(service: Launched, stub: api_grpc.ExplanationServi
     assert f"whylight_request_duration_seconds_count{{{labels}}}" in text
     assert f'whylight_stage_duration_seconds_count{{{labels},stage="compute"}}' in text
     assert 'whylight_queue_duration_seconds_count{method="grad_cam",model="digits-cnn"}' in text
-    assert 'whylight_ready_workers{model="digits-cnn"} 1.0' in text
+    assert 'whylight_ready_workers{lane="predict",model="digits-cnn"} 1.0' in text
 
 
 def whylight(service: Launched, *words: object) -> "subprocess.CompletedProcess[str]":

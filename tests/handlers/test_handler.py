@@ -405,12 +405,19 @@ def test_threads(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen == [3]
 
 
-@pytest.mark.parametrize(("name", "expected"), [("tiny", [3]), ("tiny--quality", ["nice", 19, 1])])
-def test_what_measures_quality_steps_back(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, expected: list[Any]
-) -> None:
-    """The worker of a lane is as nice as can be and has one thread; a worker that clients wait for is not."""
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("tiny", [3]),
+        ("tiny--fast", [3]),
+        ("tiny--slow", ["nice", 10, 1]),
+        ("tiny--quality", ["nice", 19, 1]),
+    ],
+)
+def test_workers_step_back(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, expected: list[Any]) -> None:
+    """One that measures quality is as nice as can be, one of slow maps nicer than the others, on two processors."""
     chosen: list[Any] = []
+    monkeypatch.setattr(torchserve_handler, "PROCESSORS", 2)
     monkeypatch.setenv("WHYLIGHT_THREADS", "3")
     monkeypatch.setattr(torchserve_handler.os, "nice", lambda niceness: chosen.extend(["nice", niceness]))
     monkeypatch.setattr(torch, "set_num_threads", chosen.append)

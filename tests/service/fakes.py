@@ -1,17 +1,19 @@
 """A worker that answers in process, for tests of the front."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import grpc
 from grpc_health.v1 import health
 
+from model_store.lanes import Lane, registration
 from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
 from protos.explain.v1 import types_pb2
 from protos.worker.v1 import worker_pb2
-from service.admission import Admission
+from service.admission import Admission, limits
 from service.catalog import Catalog
+from service.costs import Costs
 from service.explaining import Explaining
 from service.identity.quotas import Quotas
 from service.metrics import Metrics
@@ -29,7 +31,7 @@ MODEL = "tiny"
 
 
 def description() -> worker_pb2.DescribeResult:
-    """What the fake worker says of its model: Grad-CAM and Layer-CAM work, CAM does not."""
+    """What the fake worker says of its model: Grad-CAM, Layer-CAM and, slowly, RISE work, CAM does not."""
     model = types_pb2.Model(
         name=MODEL,
         version="1.0",
@@ -41,16 +43,22 @@ def description() -> worker_pb2.DescribeResult:
             types_pb2.MethodSupport(method="grad_cam", supported=True),
             types_pb2.MethodSupport(method="layer_cam", supported=True),
             types_pb2.MethodSupport(method="cam", supported=False, reason="it has no linear head"),
+            types_pb2.MethodSupport(method="rise", supported=True),
         ],
     )
     layer = types_pb2.ParameterInfo(name="layer", type=types_pb2.PARAMETER_TYPE_STRING)
     further = types_pb2.ParameterInfo(name="further_layers", type=types_pb2.PARAMETER_TYPE_STRING_LIST, maximum=3)
     methods = [
-        types_pb2.MethodInfo(name="grad_cam", parameters=[layer]),
-        types_pb2.MethodInfo(name="layer_cam", parameters=[layer, further]),
-        types_pb2.MethodInfo(name="cam"),
+        types_pb2.MethodInfo(name="grad_cam", parameters=[layer], lane=types_pb2.LANE_FAST),
+        types_pb2.MethodInfo(name="layer_cam", parameters=[layer, further], lane=types_pb2.LANE_FAST),
+        types_pb2.MethodInfo(name="cam", lane=types_pb2.LANE_FAST),
+        types_pb2.MethodInfo(name="rise", lane=types_pb2.LANE_SLOW),
     ]
-    metrics = [types_pb2.MetricInfo(name="average_drop"), types_pb2.MetricInfo(name="rank_correlation", compares=True)]
+    metrics = [
+        types_pb2.MetricInfo(name="average_drop", lane=types_pb2.LANE_FAST),
+        types_pb2.MetricInfo(name="insertion", lane=types_pb2.LANE_SLOW),
+        types_pb2.MetricInfo(name="rank_correlation", compares=True, lane=types_pb2.LANE_FAST),
+    ]
     return worker_pb2.DescribeResult(model=model, methods=methods, metrics=metrics)
 
 
@@ -76,16 +84,33 @@ Answer = Callable[[worker_pb2.WorkRequest], worker_pb2.WorkResponse]
 
 
 class FakeWorker:
-    """Stands in for the client of TorchServe."""
+    """Stands in for the client of TorchServe.
+
+    Attributes:
+        answer: makes the answers.
+        error: is raised in place of an answer.
+        gate: nothing is answered while it is not set.
+        gates: the same for a registration by itself.
+        workers: of each registration; `add_lanes` makes those of the model's lanes.
+        requests: that came, without those for a description.
+        asked: the registration of each of them.
+    """
 
     def __init__(self) -> None:
         self.answer: Answer = prediction
         self.error: Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
+        self.gates: dict[str, asyncio.Event] = {}
         self.workers = {MODEL: ModelWorkers(MODEL, ready=1, total=1, versions=("1.0",))}
         self.requests: list[worker_pb2.WorkRequest] = []
         self.asked: list[str] = []
+
+    def add_lanes(self, *lanes: Lane, ready: int = 1) -> None:
+        """Have workers for these lanes of the model."""
+        for lane in lanes:
+            name = registration(MODEL, lane)
+            self.workers[name] = ModelWorkers(name, ready=ready, total=1, versions=("1.0",))
 
     async def send(self, model: str, body: bytes, timeout: float) -> bytes:
         request = worker_pb2.WorkRequest.FromString(body)
@@ -95,7 +120,7 @@ class FakeWorker:
             ).SerializeToString()
         self.requests.append(request)
         self.asked.append(model)
-        await self.gate.wait()
+        await self.gates.get(model, self.gate).wait()
         if self.error is not None:
             raise self.error
         return self.answer(request).SerializeToString()
@@ -107,12 +132,15 @@ class FakeWorker:
 class Front:
     """The service's front on a fake worker, with a channel to it."""
 
-    def __init__(self, worker: FakeWorker, settings: Settings, policy: Policy | None = None) -> None:
+    def __init__(
+        self, worker: FakeWorker, settings: Settings, policy: Policy | None = None, lanes: Sequence[Lane] = ()
+    ) -> None:
         self.worker = worker
         self.metrics = Metrics()
         self.catalog = Catalog()
-        self.catalog.declare(MODEL)
-        self.admission = Admission(settings.in_flight, settings.queue_size, self.metrics)
+        self.catalog.declare(MODEL, (Lane.PREDICT, *lanes))
+        self.costs = Costs()
+        self.admission = Admission(limits(settings), self.metrics, self.costs)
         self.health = health.aio.HealthServicer()
         self.monitor = self.make_monitor(discover=False)
         self.now = 0.0
@@ -120,9 +148,9 @@ class Front:
         if policy is not None:
             self.sampler = Sampler(policy, worker, self.metrics.quality, settings.quality_budget)  # type: ignore[arg-type]
         quotas = Quotas(clock=lambda: self.now)
-        self.work = Workers(self.admission, worker)  # type: ignore[arg-type]
+        self.work = Workers(self.catalog, self.admission, worker, self.costs, settings.longest_timeout)  # type: ignore[arg-type]
         explaining = Explaining(self.work, self.metrics, self.sampler, quotas)
-        self.servicer = ExplanationServicer(settings, self.catalog, explaining)
+        self.servicer = ExplanationServicer(settings, self.catalog, explaining, self.costs)
         self.address: str
         self.channel: grpc.aio.Channel
         self.stub: api_grpc.ExplanationServiceStub
@@ -145,14 +173,20 @@ RELOAD_INTERVAL = 0.02
 
 @asynccontextmanager
 async def front(
-    policy: Policy | None = None, credentials: grpc.ChannelCredentials | None = None, **settings: object
+    policy: Policy | None = None,
+    credentials: grpc.ChannelCredentials | None = None,
+    lanes: Sequence[Lane] = (),
+    **settings: object,
 ) -> AsyncIterator[Front]:
     """Run the front on a free loopback port; with `credentials` its channel speaks TLS.
+
+    The model has workers for predictions, and for each of `lanes` besides.
 
     What its sampler draws by `policy` waits until a test measures it.
     """
     chosen = Settings(_env_file=None, **{"port": 0, **settings})  # type: ignore[arg-type]
-    made = Front(FakeWorker(), chosen, policy)
+    made = Front(FakeWorker(), chosen, policy, lanes)
+    made.worker.add_lanes(*lanes)
     async with identity(chosen, interval=RELOAD_INTERVAL) as gate:
         server, made.address = grpc_server(chosen, made.servicer, made.health, made.metrics, gate)
         await server.start()

@@ -18,6 +18,7 @@ from service.status_details import KEY
 from service.torchserve.client import ModelWorkers
 from tests.service.fakes import LABELS, MODEL, front
 
+PREDICT = {"model": MODEL, "lane": "predict"}
 IMAGE = b"any bytes: the worker decodes"
 
 
@@ -228,14 +229,14 @@ async def test_no_room_is_refused_at_once_with_a_retry_delay() -> None:
     async with front(in_flight=1, queue_size=1) as service:
         service.worker.gate.clear()
         first, second = (asyncio.ensure_future(service.stub.Explain(explain())) for _ in range(2))
-        while service.metrics.registry.get_sample_value("whylight_queue_length", {"model": MODEL}) != 1:
+        while service.metrics.registry.get_sample_value("whylight_queue_length", PREDICT) != 1:
             await asyncio.sleep(0.005)
         error = await refused(service.stub.Explain(explain()))
         assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert details(error)["RetryInfo"].retry_delay.ToMilliseconds() == 1000  # type: ignore[attr-defined]
         service.worker.gate.set()
         assert len((await first).predictions) == len((await second).predictions) == 1
-        assert service.metrics.registry.get_sample_value("whylight_in_flight", {"model": MODEL}) == 0
+        assert service.metrics.registry.get_sample_value("whylight_in_flight", PREDICT) == 0
 
 
 async def test_a_deadline_in_the_queue_gives_up_its_place() -> None:
@@ -324,9 +325,10 @@ async def test_models_and_methods_are_listed() -> None:
             "grad_cam": [MODEL],
             "layer_cam": [MODEL],
             "cam": [],
+            "rise": [MODEL],
         }
         fitting = (await service.stub.ListMethods(api.ListMethodsRequest(model=MODEL))).methods
-        assert [method.name for method in fitting] == ["grad_cam", "layer_cam"]
+        assert [method.name for method in fitting] == ["grad_cam", "layer_cam", "rise"]
 
 
 async def test_requests_are_counted_and_timed_by_model_and_method() -> None:

@@ -108,6 +108,7 @@ async def test_metrics_are_listed() -> None:
         listed = (await service.stub.ListMetrics(api.ListMetricsRequest())).metrics
         assert [(metric.name, metric.compares) for metric in listed] == [
             ("average_drop", False),
+            ("insertion", False),
             ("rank_correlation", True),
         ]
         service.catalog.forget(MODEL)

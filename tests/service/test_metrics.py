@@ -135,6 +135,6 @@ async def test_maps_in_answers_are_counted_with_the_constant_ones() -> None:
 async def test_a_queue_has_its_series_before_anybody_waits() -> None:
     """Capacity and length are there from the first look at the workers on, so a dashboard shows 0 and not nothing."""
     async with front(queue_size=7) as service:
-        assert value(service.metrics, "whylight_queue_capacity") == 7
-        assert value(service.metrics, "whylight_queue_length", model=MODEL) == 0
-        assert value(service.metrics, "whylight_in_flight", model=MODEL) == 0
+        assert value(service.metrics, "whylight_queue_capacity", lane="predict") == 7
+        assert value(service.metrics, "whylight_queue_length", model=MODEL, lane="predict") == 0
+        assert value(service.metrics, "whylight_in_flight", model=MODEL, lane="predict") == 0

@@ -63,6 +63,13 @@ class ParameterType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PARAMETER_TYPE_NUMBER: _ClassVar[ParameterType]
     PARAMETER_TYPE_BOOLEAN: _ClassVar[ParameterType]
     PARAMETER_TYPE_STRING_LIST: _ClassVar[ParameterType]
+
+class Lane(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LANE_UNSPECIFIED: _ClassVar[Lane]
+    LANE_PREDICT: _ClassVar[Lane]
+    LANE_FAST: _ClassVar[Lane]
+    LANE_SLOW: _ClassVar[Lane]
 DATA_TYPE_UNSPECIFIED: DataType
 DATA_TYPE_FLOAT32: DataType
 DATA_TYPE_UINT8: DataType
@@ -93,6 +100,10 @@ PARAMETER_TYPE_INTEGER: ParameterType
 PARAMETER_TYPE_NUMBER: ParameterType
 PARAMETER_TYPE_BOOLEAN: ParameterType
 PARAMETER_TYPE_STRING_LIST: ParameterType
+LANE_UNSPECIFIED: Lane
+LANE_PREDICT: Lane
+LANE_FAST: Lane
+LANE_SLOW: Lane
 
 class Tensor(_message.Message):
     __slots__ = ("data_type", "shape", "data")
@@ -341,7 +352,7 @@ class ParameterInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[ParameterType, str]] = ..., default_value: _Optional[str] = ..., minimum: _Optional[float] = ..., maximum: _Optional[float] = ..., description: _Optional[str] = ...) -> None: ...
 
 class MethodInfo(_message.Message):
-    __slots__ = ("name", "title", "reference", "description", "parameters", "requirement", "models")
+    __slots__ = ("name", "title", "reference", "description", "parameters", "requirement", "models", "lane", "expected_costs")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     REFERENCE_FIELD_NUMBER: _ClassVar[int]
@@ -349,6 +360,8 @@ class MethodInfo(_message.Message):
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     REQUIREMENT_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
+    LANE_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_COSTS_FIELD_NUMBER: _ClassVar[int]
     name: str
     title: str
     reference: str
@@ -356,10 +369,22 @@ class MethodInfo(_message.Message):
     parameters: _containers.RepeatedCompositeFieldContainer[ParameterInfo]
     requirement: str
     models: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., reference: _Optional[str] = ..., description: _Optional[str] = ..., parameters: _Optional[_Iterable[_Union[ParameterInfo, _Mapping]]] = ..., requirement: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
+    lane: Lane
+    expected_costs: _containers.RepeatedCompositeFieldContainer[ExpectedCost]
+    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., reference: _Optional[str] = ..., description: _Optional[str] = ..., parameters: _Optional[_Iterable[_Union[ParameterInfo, _Mapping]]] = ..., requirement: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ..., lane: _Optional[_Union[Lane, str]] = ..., expected_costs: _Optional[_Iterable[_Union[ExpectedCost, _Mapping]]] = ...) -> None: ...
+
+class ExpectedCost(_message.Message):
+    __slots__ = ("model", "lane", "seconds")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    LANE_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    lane: Lane
+    seconds: float
+    def __init__(self, model: _Optional[str] = ..., lane: _Optional[_Union[Lane, str]] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class MetricInfo(_message.Message):
-    __slots__ = ("name", "title", "formula", "reference", "direction", "unit", "minimum", "maximum", "parameters", "description", "compares")
+    __slots__ = ("name", "title", "formula", "reference", "direction", "unit", "minimum", "maximum", "parameters", "description", "compares", "lane")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     FORMULA_FIELD_NUMBER: _ClassVar[int]
@@ -371,6 +396,7 @@ class MetricInfo(_message.Message):
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     COMPARES_FIELD_NUMBER: _ClassVar[int]
+    LANE_FIELD_NUMBER: _ClassVar[int]
     name: str
     title: str
     formula: str
@@ -382,4 +408,5 @@ class MetricInfo(_message.Message):
     parameters: _containers.RepeatedCompositeFieldContainer[ParameterInfo]
     description: str
     compares: bool
-    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., formula: _Optional[str] = ..., reference: _Optional[str] = ..., direction: _Optional[_Union[_quality_pb2.MetricDirection, str]] = ..., unit: _Optional[str] = ..., minimum: _Optional[float] = ..., maximum: _Optional[float] = ..., parameters: _Optional[_Iterable[_Union[ParameterInfo, _Mapping]]] = ..., description: _Optional[str] = ..., compares: _Optional[bool] = ...) -> None: ...
+    lane: Lane
+    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., formula: _Optional[str] = ..., reference: _Optional[str] = ..., direction: _Optional[_Union[_quality_pb2.MetricDirection, str]] = ..., unit: _Optional[str] = ..., minimum: _Optional[float] = ..., maximum: _Optional[float] = ..., parameters: _Optional[_Iterable[_Union[ParameterInfo, _Mapping]]] = ..., description: _Optional[str] = ..., compares: _Optional[bool] = ..., lane: _Optional[_Union[Lane, str]] = ...) -> None: ...
