@@ -58,6 +58,13 @@ class Metrics:
             "whylight_queue_capacity", "Requests that may wait for one model.", registry=registry
         )
         self.in_flight = Gauge("whylight_in_flight", "Requests with the workers.", ("model",), registry=registry)
+        self.cancelled_work_seconds = Histogram(
+            "whylight_cancelled_work_seconds",
+            "Time that a worker went on after nobody waited any more: the client went away, or the deadline passed.",
+            ("model", "method"),
+            buckets=BUCKETS,
+            registry=registry,
+        )
         self.degenerate = Counter(
             "whylight_degenerate_maps", "Explanations whose map is constant.", ("model", "method"), registry=registry
         )
