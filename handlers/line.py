@@ -25,28 +25,30 @@ class Line:
         self._socket: socket.socket | None = None
         self._unsent = b""
         self._next = 0.0
+        self._tried = False
         self._hung_up = False
 
     def open(self) -> None:
         """Connect, where that has not been tried yet."""
-        if not self._following.socket:
+        if self._tried or not self._following.socket:
             return
+        self._tried = True
         connection = socket.socket(socket.AF_UNIX)
         try:
             connection.settimeout(CONNECT_TIMEOUT)
             connection.connect(self._following.socket)
             connection.sendall(self._following.token.encode())
+            connection.setblocking(False)
             self._socket = connection
         except (OSError, ValueError):
             connection.close()
-        self._following = worker_pb2.Following(progress=self._following.progress, maps=self._following.maps)
 
     @property
     def hung_up(self) -> bool:
         """Whether the service has closed the connection, or died: nobody waits for this work any more."""
         if self._socket is not None:
             try:
-                if not self._socket.recv(1, socket.MSG_DONTWAIT):
+                if not self._socket.recv(1):
                     self._hang_up()
             except BlockingIOError:
                 pass
@@ -85,8 +87,9 @@ class Line:
         try:
             while self._unsent:
                 self._unsent = self._unsent[self._socket.send(self._unsent) :]
+            self._socket.setblocking(False)
         except (BlockingIOError, TimeoutError):
-            pass
+            self._socket.setblocking(False)
         except OSError:
             self._hang_up()
 
