@@ -46,7 +46,7 @@ from explainers.smooth_grad_cam_plus_plus import SmoothGradCamPlusPlus
 from explainers.ss_cam import SsCam
 from explainers.targets import Classes, Targets, TopK
 from explainers.tibav import Tibav
-from explainers.watch import Stepwise, Watch
+from explainers.watch import MapWatch, Stepwise, Watch
 from explainers.xgrad_cam import XGradCam
 
 __all__ = [
@@ -74,6 +74,7 @@ __all__ = [
     "LayerInfo",
     "Lime",
     "Lrp",
+    "MapWatch",
     "Method",
     "Network",
     "NormalisedMaps",

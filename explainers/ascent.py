@@ -67,7 +67,14 @@ class SignMomentum:
         return rate * self._mean.sign()
 
 
-def climb(objective: Objective, start: Tensor, rule: Rule, steps: int, watch: Watch | None = None) -> Tensor:
+def climb(
+    objective: Objective,
+    start: Tensor,
+    rule: Rule,
+    steps: int,
+    watch: Watch | None = None,
+    on_best: Callable[[Tensor], None] | None = None,
+) -> Tensor:
     """The best parameters that `steps` steps come across.
 
     A row stops by itself, where it is, when its gradient is zero (nothing would move it) or not finite. The values are
@@ -79,6 +86,7 @@ def climb(objective: Objective, start: Tensor, rule: Rule, steps: int, watch: Wa
         rule: how to step.
         steps: how often, at least 1.
         watch: is told of every step and may stop all rows.
+        on_best: gets the best parameters so far, shape (rows, k), before `watch` is told.
 
     Returns:
         Shape (rows, k): for each row its parameters of highest value, the earliest of equal ones. A row whose values
@@ -92,6 +100,8 @@ def climb(objective: Objective, start: Tensor, rule: Rule, steps: int, watch: Wa
         better = rows[values > highest[rows]]
         best[better] = parameters[better]
         highest[rows] = torch.fmax(highest[rows], values)  # fmax passes over not-a-number
+        if done and on_best is not None:
+            on_best(best)
         if done and watch is not None and watch.step(done, steps, _mean(highest)):
             break
         if gradients is None:

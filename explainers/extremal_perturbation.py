@@ -1,7 +1,7 @@
 """Extremal perturbation."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -16,7 +16,7 @@ from explainers.registry import register
 from explainers.result import ImageResult
 from explainers.smooth_mask import SmoothMask, area_target
 from explainers.targets import Targets, resolve
-from explainers.watch import Stepwise, Watch
+from explainers.watch import Stepwise, Watch, show
 
 PERTURBATIONS = {"blur": blurred, "fade": faded}
 START, LEARNING_RATE, MOMENTUM = 0.9, 0.01, 0.9
@@ -84,15 +84,28 @@ class ExtremalPerturbation(PixelGradientMethod, Stepwise):
             precision = torch.promote_types(logits.dtype, torch.float32)
             pixels = images.to(device=network.device, dtype=precision, copy=True)
             objective = Objective(network, Pyramid(PERTURBATIONS[self.perturbation](pixels)), pairs, self.area)
-            return pairs.results(logits.float().cpu(), self._ascend(objective, watch))
 
-    def _ascend(self, objective: "Objective", watch: Watch | None) -> Tensor:
+            def results(masks: Tensor) -> list[ImageResult]:
+                return pairs.results(logits.float().cpu(), masks)
+
+            def so_far(masks: Callable[[], Tensor]) -> None:
+                show(watch, lambda: results(masks()))
+
+            return results(self._ascend(objective, watch, so_far))
+
+    def _ascend(
+        self, objective: "Objective", watch: Watch | None, so_far: Callable[[Callable[[], Tensor]], None]
+    ) -> Tensor:
         """The masks that the steps end at, shape (rows, height, width)."""
         values = objective.start()
         velocity = torch.zeros_like(values)
         best = values.new_full((len(values),), -torch.inf)
         says = torch.ones_like(best)  # 1 where a mask says something, 0 where it says nothing, else not-a-number
         rows = torch.arange(len(values), device=values.device)
+
+        def masks() -> Tensor:
+            return objective.masks(values) * says[:, None, None]
+
         for done in range(self.steps):
             value, gradient, indifferent = objective(values[rows], rows, area_weight(done, self.steps))
             velocity[rows] = MOMENTUM * velocity[rows] + gradient
@@ -105,9 +118,10 @@ class ExtremalPerturbation(PixelGradientMethod, Stepwise):
             if not len(rows):
                 break
             values[rows] = (values[rows] + LEARNING_RATE * velocity[rows]).clamp(0, 1)
+            so_far(masks)
             if watch is not None and watch.step(done + 1, self.steps, float(best[best.isfinite()].mean())):
                 break
-        return objective.masks(values) * says[:, None, None]
+        return masks()
 
 
 def area_weight(step: int, steps: int) -> float:

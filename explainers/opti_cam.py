@@ -16,7 +16,7 @@ from explainers.parameters import parameter
 from explainers.registry import register
 from explainers.result import ImageResult
 from explainers.targets import Targets, resolve
-from explainers.watch import Stepwise, Watch
+from explainers.watch import Stepwise, Watch, show
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,8 +121,14 @@ class OptiCam(LayerMethod, Stepwise):
                 return pairs.results(logits, torch.empty(0, 1, 1))
             score = MaskedScore(network, images, activation, pairs)
             start = activation.new_zeros(len(pairs), activation.shape[1])
-            best = climb(score, start, self._rule(), self._steps(), watch)
-            return pairs.results(logits, score.maps(best, pairs.images))
+
+            def results(mixture: Tensor) -> list[ImageResult]:
+                return pairs.results(logits, score.maps(mixture, pairs.images))
+
+            def so_far(mixture: Tensor) -> None:
+                show(watch, lambda: results(mixture))
+
+            return results(climb(score, start, self._rule(), self._steps(), watch, so_far))
 
     def _steps(self) -> int:
         return PRESETS[self.preset].steps if self.steps is None else self.steps

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -18,7 +18,7 @@ from explainers.random_masks import RandomMasks
 from explainers.registry import register
 from explainers.result import ImageResult
 from explainers.targets import Targets
-from explainers.watch import Stepwise, Watch
+from explainers.watch import Stepwise, Watch, show
 
 MASKED_AT_ONCE = 32
 
@@ -69,31 +69,48 @@ class Rise(PixelMethod, Stepwise):
         """
         logits = network.predict(images)
 
+        def so_far(maps: Callable[[], Tensor]) -> None:
+            show(watch, lambda: explain_ranks(logits, targets, lambda _: maps()))
+
         def raw_maps(seeds: Tensor) -> Tensor:
             with torch.inference_mode():
-                return self._raw_maps(network, images.to(network.device), logits.softmax(dim=1), seeds, watch)
+                return self._raw_maps(network, images.to(network.device), logits.softmax(dim=1), seeds, watch, so_far)
 
         return explain_ranks(logits, targets, raw_maps)
 
     def _raw_maps(
-        self, network: Network, pixels: Tensor, unmasked: Tensor, seeds: Tensor, watch: Watch | None
+        self,
+        network: Network,
+        pixels: Tensor,
+        unmasked: Tensor,
+        seeds: Tensor,
+        watch: Watch | None,
+        so_far: Callable[[Callable[[], Tensor]], None],
     ) -> Tensor:
-        """S of each rank and image, from the probabilities of the images themselves: (ranks, batch, height, width)."""
+        """S of each rank and image, from the probabilities of the images themselves: (ranks, batch, height, width).
+
+        `so_far` gets, before `watch` is told of a step, what makes S of the masks until then.
+        """
         masks = RandomMasks.draw(self.samples, self.cells, self.keep, self.seed, network.input_size)
         at_once = max(1, MASKED_AT_ONCE // len(pixels))
         progress = Progress(math.ceil(self.samples / at_once), watch)
         total = torch.zeros((), dtype=torch.float64, device=network.device)
         scores = [torch.einsum("bc,rbc->rb", unmasked, seeds)[:, :, None]]
+
+        def mean() -> Tensor:
+            table = torch.cat(scores, dim=2)
+            maps = total / (self.keep * (table.shape[2] - 1))
+            return torch.where(constant_along_last(table)[:, :, None, None], table[:, :, :1, None], maps)
+
         for start in range(0, self.samples, at_once):
             some = masks.make(start, min(start + at_once, self.samples), like=unmasked)
             probabilities = _masked_probabilities(network, pixels, some)
             scores.append(torch.einsum("bnc,rbc->rbn", probabilities, seeds))
             total = total + torch.einsum("rbn,nhw->rbhw", scores[-1], some)
+            so_far(mean)
             if progress.step():
                 break
-        table = torch.cat(scores, dim=2)
-        maps = total / (self.keep * (table.shape[2] - 1))
-        return torch.where(constant_along_last(table)[:, :, None, None], table[:, :, :1, None], maps)
+        return mean()
 
 
 def _masked_probabilities(network: Network, pixels: Tensor, masks: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """How a caller follows a method that works in steps, and ends it early."""
 
 import abc
-from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -33,6 +33,28 @@ class Watch(Protocol):
             True to stop; nothing, or False, to go on.
         """
         ...
+
+
+@runtime_checkable
+class MapWatch(Watch, Protocol):
+    """A watch that may also want to see the maps so far."""
+
+    def wants_maps(self) -> bool:
+        """Whether it wants to see them with the step that is about to be told."""
+        ...
+
+    def maps(self, results: list[ImageResult]) -> None:
+        """Take the maps so far: what the method would answer if it were stopped now, one result for each image."""
+        ...
+
+
+def show(watch: Watch | None, results: Callable[[], list[ImageResult]]) -> None:
+    """Let a watch see the maps so far where it wants to, before it is told of the step; else they are not made.
+
+    For methods whose maps so far cost little beside a step.
+    """
+    if isinstance(watch, MapWatch) and watch.wants_maps():
+        watch.maps(results())
 
 
 class Stepwise(abc.ABC):

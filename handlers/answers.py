@@ -50,6 +50,8 @@ def answer(
         quality=from_seconds(assessment.seconds),
         warnings=assessment.warnings,
     )
+    if computed.partial is not None:
+        _mark_partial(message, *computed.partial)
     for explanation, figures in zip(message.explanations, assessment.figures, strict=True):
         explanation.quality.extend(figures)
     if job.method is not None:
@@ -57,6 +59,13 @@ def answer(
         message.target_layer = job.method.target_layer(model.network)
     message.render.CopyFrom(from_seconds(time.perf_counter() - started))
     return message
+
+
+def _mark_partial(message: worker_pb2.ImageResult, step: int, steps: int) -> None:
+    text = f"The deadline came before the last step: the map is what there was after {step} of {steps} steps."
+    for explanation in message.explanations:
+        explanation.partial.CopyFrom(types_pb2.Partial(step=step, steps=steps))
+        message.warnings.add(code=types_pb2.WARNING_CODE_PARTIAL, message=text, target_index=explanation.target.index)
 
 
 def _explanation(

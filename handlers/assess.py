@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from explainers import Classes, ImageResult, Network
-from handlers.errors import DeadlineError
 from handlers.jobs import Job
 from handlers.metrics import from_figure
+from handlers.waiting import gone
 from protos.explain.v1 import quality_pb2, types_pb2
 from quality import Evidence, Metric, explain_by, of_results, watched
 from quality.agreement import RankCorrelation
@@ -52,7 +52,7 @@ def assess(job: Job, result: ImageResult, network: Network) -> Assessment:
     """Compute what the request asks for, and the free figures that warnings need.
 
     Raises:
-        DeadlineError: it passed meanwhile.
+        WorkError: nobody waits any more.
         ExplainerError: a metric or the second method is not defined here.
     """
     started = time.perf_counter()
@@ -73,7 +73,7 @@ def assess(job: Job, result: ImageResult, network: Network) -> Assessment:
 
 def _values(wanted: dict[Metric, None], job: Job, result: ImageResult, network: Network) -> dict[Metric, list[float]]:
     """For each metric one value for each explanation."""
-    check = _deadline(job)
+    check = _while_somebody_waits(job)
     found: dict[Metric, list[float]] = {}
     with watched(check):
         evidence = _evidence(job, result, network)
@@ -93,9 +93,13 @@ def _evidence(job: Job, result: ImageResult, network: Network) -> Evidence:
     return of_results(network, images, [result], other_maps=torch.stack([item.map for item in others]), **further)
 
 
-def _deadline(job: Job) -> Callable[[], None]:
+def _while_somebody_waits(job: Job) -> Callable[[], None]:
+    if job.quality.metrics or job.quality.compare_with is not None:
+        job.line.open()
+
     def check() -> None:
-        if job.deadline <= time.time():
-            raise DeadlineError("the deadline passed while the quality of the map was computed")
+        reason = gone(job)
+        if reason is not None:
+            raise reason
 
     return check

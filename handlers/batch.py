@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 
 from explainers import ImageResult, Method, Network, Stepwise
-from handlers.errors import DeadlineError, WorkError
+from handlers.errors import WorkError
 from handlers.faults import release_memory, to_work_error
 from handlers.jobs import Job
+from handlers.waiting import GroupWatch, gone
 
 
 @dataclass(frozen=True)
@@ -19,10 +20,13 @@ class Computed:
     Attributes:
         result: logits and, where there is a method, explanations.
         seconds: time of the whole group.
+        partial: where the method was stopped before its last step: the steps that were done, and that there would have
+            been.
     """
 
     result: ImageResult
     seconds: float
+    partial: tuple[int, int] | None = None
 
 
 Outcome = Computed | WorkError
@@ -34,9 +38,9 @@ def compute(jobs: Sequence[Job], network: Network) -> list[Outcome]:
     Raises:
         DeviceLostError: the GPU does not answer any more.
     """
-    groups: dict[Method | None, list[int]] = {}
+    groups: dict[tuple[Method | None, bool], list[int]] = {}
     for position, job in enumerate(jobs):
-        groups.setdefault(job.method, []).append(position)
+        groups.setdefault((job.method, job.allow_partial), []).append(position)
     outcomes: dict[int, Outcome] = {}
     for positions in groups.values():
         results = _run_group([jobs[position] for position in positions], network)
@@ -45,10 +49,11 @@ def compute(jobs: Sequence[Job], network: Network) -> list[Outcome]:
 
 
 def _run_group(jobs: Sequence[Job], network: Network) -> list[Outcome]:
-    """Leave out who is too late, and compute the others together."""
-    now = time.time()
-    computed = iter(_run_together([job for job in jobs if job.deadline > now], network))
-    return [next(computed) if job.deadline > now else DeadlineError("the deadline has passed") for job in jobs]
+    """Leave out those for whom nobody waits, and compute the others together."""
+    reasons = [gone(job) for job in jobs]
+    waiting = [job for job, reason in zip(jobs, reasons, strict=True) if reason is None]
+    computed = iter(_run_together(waiting, network))
+    return [reason or next(computed) for reason in reasons]
 
 
 def _run_together(jobs: Sequence[Job], network: Network) -> list[Outcome]:
@@ -58,9 +63,9 @@ def _run_together(jobs: Sequence[Job], network: Network) -> list[Outcome]:
     failure: list[Outcome] = []
     started = time.perf_counter()
     try:
-        results = _explain(jobs, network)
+        results, partial = _explain(jobs, network)
         seconds = time.perf_counter() - started
-        return [Computed(result, seconds) for result in results]
+        return [Computed(result, seconds, partial) for result in results]
     except Exception as error:
         if len(jobs) == 1:
             failure = [to_work_error(error, jobs[0].request_id)]
@@ -69,32 +74,20 @@ def _run_together(jobs: Sequence[Job], network: Network) -> list[Outcome]:
     return failure or [outcome for job in jobs for outcome in _run_group([job], network)]
 
 
-def _explain(jobs: Sequence[Job], network: Network) -> list[ImageResult]:
+def _explain(jobs: Sequence[Job], network: Network) -> tuple[list[ImageResult], tuple[int, int] | None]:
+    """The results of jobs, and the step at which they were stopped early."""
     images = torch.stack([job.pixels for job in jobs])
     method = jobs[0].method
     targets = [job.targets for job in jobs]
+    stopped = None
     if isinstance(method, Stepwise):
-        results = method.explain(network, images, targets, watch=_WhileSomebodyWaits(jobs))
+        watch = GroupWatch(jobs, stops=method.partial)
+        results = method.explain(network, images, targets, watch=watch)
+        stopped = watch.stopped
     elif method is not None:
         results = method.explain(network, images, targets)
     else:
         results = [ImageResult(row, ()) for row in network.predict(images).float().cpu()]
     if not all(result.logits.isfinite().all() for result in results):
         raise ArithmeticError("the network returned a score that is not finite")
-    return results
-
-
-class _WhileSomebodyWaits:
-    """Gives a method that works in steps up when the last deadline of its group has passed."""
-
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        self._deadline = max(job.deadline for job in jobs)
-
-    def step(self, done: int, total: int, objective: float) -> None:
-        """As `explainers.Watch.step`.
-
-        Raises:
-            DeadlineError: nobody waits any more.
-        """
-        if self._deadline <= time.time():
-            raise DeadlineError("the deadline passed while the map was computed")
+    return results, stopped

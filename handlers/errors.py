@@ -91,6 +91,13 @@ class DeadlineError(WorkError):
     reason = "DEADLINE_EXCEEDED"
 
 
+class CancelledWorkError(WorkError):
+    """Whoever waited for the answer has gone."""
+
+    status = worker_pb2.WORK_STATUS_CANCELLED
+    reason = "CANCELLED"
+
+
 class MemoryWorkError(WorkError):
     """No memory left for this request."""
 

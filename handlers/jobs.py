@@ -9,6 +9,7 @@ from explainers import ExplainerError, Method, Network, Targets
 from handlers.converters import Output, to_deadline, to_method, to_output, to_targets
 from handlers.errors import from_explainer
 from handlers.images import DecodedImage, decode
+from handlers.line import Line
 from handlers.loading import LoadedModel
 from handlers.metrics import Quality, to_quality
 from handlers.preprocess import Geometry, geometry, to_input
@@ -32,6 +33,8 @@ class Job:
         plan: how `image` became `pixels`.
         pixels: shape (3, height, width), float32 in [0, 1].
         decode_seconds: what decoding and preprocessing took.
+        allow_partial: to be stopped shortly before the deadline, rather than to be late.
+        line: to the service, for progress and to learn that nobody waits any more.
     """
 
     request_id: str
@@ -45,6 +48,8 @@ class Job:
     plan: Geometry
     pixels: Tensor
     decode_seconds: float
+    allow_partial: bool
+    line: Line
 
 
 def prepare(request: worker_pb2.WorkRequest, model: LoadedModel, limits: Limits) -> Job:
@@ -74,6 +79,8 @@ def prepare(request: worker_pb2.WorkRequest, model: LoadedModel, limits: Limits)
         plan=plan,
         pixels=pixels,
         decode_seconds=time.perf_counter() - started,
+        allow_partial=work.allow_partial,
+        line=Line(request.following),
     )
 
 

@@ -42,8 +42,12 @@ class Worker:
         started = time.perf_counter()
         items = [self._begin(body) for body in bodies]
         jobs = [item for item in items if isinstance(item, Job)]
-        outcomes = compute(jobs, self.model.network)
-        finished = iter([self._finish(job, outcome) for job, outcome in zip(jobs, outcomes, strict=True)])
+        try:
+            outcomes = compute(jobs, self.model.network)
+            finished = iter([self._finish(job, outcome) for job, outcome in zip(jobs, outcomes, strict=True)])
+        finally:
+            for job in jobs:
+                job.line.close()
         responses = [next(finished) if isinstance(item, Job) else item for item in items]
         return [self._serialise(response, started) for response in responses]
 

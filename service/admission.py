@@ -59,8 +59,10 @@ class Admission:
             metrics.queue_capacity.labels(lane).set(each.queue_size)
 
     @asynccontextmanager
-    async def enter(self, place: Place, kind: Kind, timeout: float) -> AsyncIterator[None]:
-        """Hold a place with some workers, for work of some kind that must be done within `timeout` seconds.
+    async def enter(self, place: Place, kind: Kind, timeout: float, *, whole: bool = True) -> AsyncIterator[None]:
+        """Hold a place with some workers, for work of some kind that must be begun within `timeout` seconds.
+
+        With `whole` it must be done by then as well; otherwise a part of it is an answer, too.
 
         Raises:
             DrainingError: the service is shutting down.
@@ -70,7 +72,7 @@ class Admission:
         room = self._rooms.setdefault((place.model, place.lane), Room())
         room.places = max(self._limits[place.lane].in_flight, place.workers)
         with current().stage("admission"):
-            visit = await self._acquire(room, place, kind, timeout)
+            visit = await self._acquire(room, place, kind, timeout, whole)
         in_flight = self._metrics.in_flight.labels(place.model, place.lane)
         in_flight.inc()
         try:
@@ -79,13 +81,13 @@ class Admission:
             in_flight.dec()
             room.leave(visit)
 
-    async def _acquire(self, room: Room, place: Place, kind: Kind, timeout: float) -> Visit:
+    async def _acquire(self, room: Room, place: Place, kind: Kind, timeout: float, whole: bool) -> Visit:
         if self.draining:
             raise DrainingError("the service is shutting down")
         wait = room.wait()
         if room.full and room.waiting >= self._limits[place.lane].queue_size:
             self._refuse(place, "QUEUE_FULL", "too many requests wait for this model", wait or None)
-        expected = MARGIN * (wait + self._costs.at_least(kind))
+        expected = MARGIN * (wait + (self._costs.at_least(kind) if whole else 0.0))
         if expected > timeout:
             text = "the deadline is too short for the requests that wait and the time that such a request takes"
             self._refuse(place, "DEADLINE_TOO_SHORT", text, expected - timeout)

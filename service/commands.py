@@ -30,6 +30,7 @@ class ExplainCommand(PredictCommand):
         target_top_k: explain the k most probable classes; 0 when `class_indices` decides.
         output: what to send besides the numbers, every choice made.
         quality: the figures to compute of each explanation.
+        allow_partial: shortly before the deadline, to answer with the best maps so far rather than too late.
     """
 
     method: method_pb2.Method
@@ -37,8 +38,24 @@ class ExplainCommand(PredictCommand):
     target_top_k: int
     output: explanation_service_pb2.OutputOptions
     quality: quality_pb2.QualityOptions
+    allow_partial: bool = False
 
     @property
     def classes(self) -> int:
         """How many classes it explains."""
         return len(self.class_indices) or self.target_top_k
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """What a client wants to see while it waits for an explanation.
+
+    Attributes:
+        preview: a fast map first.
+        maps: the maps so far with the progress.
+        interval: shortest time between two messages of progress, in seconds.
+    """
+
+    preview: bool
+    maps: bool
+    interval: float

@@ -44,6 +44,11 @@ class InvalidRequestError(ServiceError):
         super().__init__(message, reason=reason)
         self.violations = violations
 
+    def within(self, field: str) -> "InvalidRequestError":
+        """The same of a request that is a field of another one."""
+        nested = tuple(Violation(f"{field}.{each.field}", each.description) for each in self.violations)
+        return InvalidRequestError(self.message, nested, reason=self.reason)
+
 
 class UnauthenticatedError(ServiceError):
     """Nobody knows who calls."""

@@ -37,12 +37,27 @@ class Explaining:
         self, command: ExplainCommand, model: DeployedModel, deadline: float, watch: Watch | None = None
     ) -> api.ExplainResponse:
         """Classify and explain an image, while `watch` is told of the steps; otherwise as `predict`."""
+        self.charge(command)
+        return await self.explain_charged(command, model, deadline, watch)
+
+    def charge(self, command: ExplainCommand) -> None:
+        """Note what is asked for, and charge the client's quota for it.
+
+        Raises:
+            QuotaError: the client has none left.
+        """
         seen = observation.current()
         seen.method = str(command.method.WhichOneof("method"))
         self._quotas.charge(seen.caller, command)
+
+    async def explain_charged(
+        self, command: ExplainCommand, model: DeployedModel, deadline: float, watch: Watch | None = None
+    ) -> api.ExplainResponse:
+        """As `explain`, of a command that was charged."""
+        seen = observation.current()
         result = await self._work.run(command, deadline, watch)
         degenerate = sum(explanation.map.degenerate for explanation in result.explanations)
         self._metrics.answered(seen, model.known.version, len(result.explanations), degenerate)
-        if self._sampler is not None:
+        if self._sampler is not None and not from_result.is_partial(result):
             self._sampler.offer(command, result, model.known.version)
         return from_result.to_explain_response(result, model, seen)

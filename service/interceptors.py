@@ -1,11 +1,12 @@
 """Around every call: a request id, one observation, and errors that say what they should and no more."""
 
 import asyncio
+import contextlib
 import logging
 import re
 import traceback
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias, cast
 
 import grpc
@@ -28,7 +29,7 @@ Unary: TypeAlias = "Callable[[Any, Context], Awaitable[Any]]"
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Observes every unary call of our own service and turns its errors into statuses."""
+    """Observes every call of our own service, also those that answer with a stream, and turns errors into statuses."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -41,35 +42,58 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """Wrap the handler; health and reflection pass untouched."""
         handler = await continuation(handler_call_details)
         path = handler_call_details.method
-        if handler is None or handler.unary_unary is None or not path.startswith(_OURS):
+        if handler is None or not path.startswith(_OURS):
             return handler
-        return grpc.unary_unary_rpc_method_handler(
-            self._wrap(cast(Unary, handler.unary_unary), path.rpartition("/")[2]),
+        rpc = path.rpartition("/")[2]
+        if handler.unary_stream is not None:
+            make, behaviour = grpc.unary_stream_rpc_method_handler, self._wrap_stream(handler.unary_stream, rpc)
+        elif handler.unary_unary is not None:
+            make, behaviour = grpc.unary_unary_rpc_method_handler, self._wrap(cast(Unary, handler.unary_unary), rpc)
+        else:
+            raise TypeError("no procedure of ours takes a stream of requests: nobody would observe it")
+        return make(
+            behaviour,
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
 
     def _wrap(self, behaviour: Unary, rpc: str) -> Unary:
         async def observed(request: Any, context: Context) -> Any:
-            observation = Observation(_request_id(context), rpc)
-            await context.send_initial_metadata(((REQUEST_ID_KEY, observation.request_id),))
-            try:
-                with observing(observation):
-                    response = await behaviour(request, context)
-            except asyncio.CancelledError:
-                self._finish(observation, grpc.StatusCode.CANCELLED.name)
-                raise
-            except Exception as error:
-                known = error if isinstance(error, ServiceError) else _fault(error, observation)
-                code = STATUS_CODES[type(known)]
-                # A client with its quota used up is no want of room, which the same status says otherwise. Counted
-                # before the answer goes: who has it may look at the metrics.
-                self._finish(observation, known.reason if isinstance(known, QuotaError) else code.name)
-                await context.abort(code, known.message, trailing_metadata(known))
-            self._finish(observation, grpc.StatusCode.OK.name)
-            return response
+            async with self._observed(context, rpc):
+                return await behaviour(request, context)
 
         return observed
+
+    def _wrap_stream(self, behaviour: Any, rpc: str) -> Unary:
+        # It writes, rather than being a generator itself: gRPC would leave a generator where it is when a client goes
+        # away, and the work behind it would go on until somebody collects the garbage.
+        async def observed(request: Any, context: Context) -> None:
+            async with self._observed(context, rpc), contextlib.aclosing(behaviour(request, context)) as responses:
+                async for response in responses:
+                    await context.write(response)
+
+        return observed
+
+    @contextlib.asynccontextmanager
+    async def _observed(self, context: Context, rpc: str) -> AsyncIterator[None]:
+        """Observe a call for the length of a block, and turn its errors into statuses."""
+        observation = Observation(_request_id(context), rpc)
+        await context.send_initial_metadata(((REQUEST_ID_KEY, observation.request_id),))
+        try:
+            with observing(observation):
+                yield
+        except asyncio.CancelledError:
+            self._finish(observation, grpc.StatusCode.CANCELLED.name)
+            raise
+        except Exception as error:
+            known = error if isinstance(error, ServiceError) else _fault(error, observation)
+            code = STATUS_CODES[type(known)]
+            # A client with its quota used up is no want of room, which the same status says otherwise. Counted
+            # before the answer goes: who has it may look at the metrics.
+            self._finish(observation, known.reason if isinstance(known, QuotaError) else code.name)
+            await context.abort(code, known.message, trailing_metadata(known))
+        else:
+            self._finish(observation, grpc.StatusCode.OK.name)
 
     def _finish(self, observation: Observation, outcome: str) -> None:
         self._metrics.finished(observation, outcome)

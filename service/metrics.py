@@ -66,6 +66,13 @@ class Metrics:
             (*lane, "reason"),
             registry=registry,
         )
+        self.cancelled_work_seconds = Histogram(
+            "whylight_cancelled_work_seconds",
+            "Time that a worker went on after nobody waited any more: the client went away, or the deadline passed.",
+            ("model", "method"),
+            buckets=BUCKETS,
+            registry=registry,
+        )
         self.degenerate = Counter(
             "whylight_degenerate_maps", "Explanations whose map is constant.", ("model", "method"), registry=registry
         )

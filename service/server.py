@@ -27,11 +27,14 @@ from service.identity.watched import UnusableFileError, WatchedFiles
 from service.interceptors import CallInterceptor
 from service.metrics import Metrics
 from service.monitor import SERVICE, Monitor
+from service.progress.hub import Hub
+from service.progress.patience import Patience
 from service.sampling.policy import Policy, PolicyError, Rule, load_policy
 from service.sampling.sampler import Sampler
 from service.sanity import SanityChecks
 from service.servicer import ExplanationServicer
 from service.settings import Settings
+from service.streaming import Streaming
 from service.torchserve.client import WorkerClient
 from service.work import Workers
 from service.worker import Worker, start_worker
@@ -88,9 +91,11 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             await stack.enter_async_context(sampler.running())
             checks = SanityChecks(catalog, client, metrics.quality)
             await stack.enter_async_context(repeated(checks.look, CHECK_INTERVAL))
-        work = Workers(catalog, admission, client, costs, settings.longest_timeout)
+        patience = Patience(Hub(), metrics)
+        await stack.enter_async_context(patience.running())
+        work = Workers(catalog, admission, client, costs, patience, settings.longest_timeout)
         explaining = Explaining(work, metrics, sampler)
-        servicer = ExplanationServicer(settings, catalog, explaining, costs)
+        servicer = ExplanationServicer(settings, catalog, explaining, Streaming(explaining, work), costs)
         gate = await stack.enter_async_context(identity(settings))
         server, address = grpc_server(settings, servicer, health_servicer, metrics, gate)
         monitor = _monitor(settings, worker, client, catalog, health_servicer, metrics)

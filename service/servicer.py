@@ -1,6 +1,8 @@
 """The public procedures: each checks its request, has the work done, and converts the answer."""
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any, TypeAlias
 
 import grpc
@@ -12,9 +14,12 @@ from service import observation
 from service.catalog import Catalog, DeployedModel
 from service.converters import to_command
 from service.converters.expected_cost import expected_cost
+from service.converters.to_stream import to_stream_options
 from service.costs import Costs
+from service.errors import InvalidRequestError
 from service.explaining import Explaining
 from service.settings import Settings
+from service.streaming import Streaming
 
 # Quoted: only the type stubs know it as generic.
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -23,10 +28,13 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 class ExplanationServicer(api_grpc.ExplanationServiceServicer):
     """explain.v1.ExplanationService."""
 
-    def __init__(self, settings: Settings, catalog: Catalog, explaining: Explaining, costs: Costs) -> None:
+    def __init__(
+        self, settings: Settings, catalog: Catalog, explaining: Explaining, streaming: Streaming, costs: Costs
+    ) -> None:
         self._settings = settings
         self._catalog = catalog
         self._explaining = explaining
+        self._streaming = streaming
         self._costs = costs
 
     async def Predict(self, request: api.PredictRequest, context: Context) -> api.PredictResponse:  # noqa: N802
@@ -40,6 +48,21 @@ class ExplanationServicer(api_grpc.ExplanationServiceServicer):
         model = self._model(request)
         command = to_command.to_explain_command(request, model, self._settings.max_image_bytes)
         return await self._explaining.explain(command, model, self._deadline(context))
+
+    async def StreamExplain(  # noqa: N802
+        self, request: api.StreamExplainRequest, context: Context
+    ) -> AsyncIterator[api.StreamExplainResponse]:
+        """Explain, and tell of it meanwhile."""
+        options = to_stream_options(request)
+        try:
+            model = self._model(request.request)
+            command = to_command.to_explain_command(request.request, model, self._settings.max_image_bytes)
+            answers = self._streaming.explain(command, model, self._deadline(context), options)
+            async with aclosing(answers):
+                async for answer in answers:
+                    yield answer
+        except InvalidRequestError as error:
+            raise error.within("request") from None
 
     async def ListModels(self, request: api.ListModelsRequest, context: Context) -> api.ListModelsResponse:  # noqa: N802
         """The deployed models, without their labels and layers."""

@@ -43,6 +43,11 @@ def to_explain_response(
     )
 
 
+def is_partial(result: worker_pb2.ImageResult) -> bool:
+    """Whether the maps are what there was when the time was up."""
+    return any(explanation.HasField("partial") for explanation in result.explanations)
+
+
 def record_worker_stages(result: worker_pb2.ImageResult, round_trip: float, observation: Observation) -> None:
     """Split the seconds of a round trip into the worker's stages and the way there and back."""
     for stage in ("decode", "compute", "render", "quality"):

@@ -77,6 +77,7 @@ def to_explain_command(request: api.ExplainRequest, model: DeployedModel, max_im
         target_top_k=target_top_k,
         output=output,
         quality=request.quality,
+        allow_partial=request.allow_partial,
     )
 
 

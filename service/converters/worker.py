@@ -14,16 +14,21 @@ from service.errors import (
     OutOfMemoryError,
     ServiceError,
     Violation,
+    WorkerUnavailableError,
 )
 
 _ERRORS: dict[int, type[ServiceError]] = {
     worker_pb2.WORK_STATUS_NOT_APPLICABLE: MethodNotApplicableError,
     worker_pb2.WORK_STATUS_DEADLINE_EXCEEDED: DeadlineError,
     worker_pb2.WORK_STATUS_RESOURCE_EXHAUSTED: OutOfMemoryError,
+    # Nobody should be there to hear this; for whoever is, another try makes sense.
+    worker_pb2.WORK_STATUS_CANCELLED: WorkerUnavailableError,
 }
 
 
-def to_work_request(command: PredictCommand, request_id: str, timeout: float) -> bytes:
+def to_work_request(
+    command: PredictCommand, request_id: str, timeout: float, following: worker_pb2.Following | None = None
+) -> bytes:
     """The body of a request to the worker, which nobody waits for after `timeout` seconds."""
     work = worker_pb2.ImageWork(image=command.image, top_k=command.top_k)
     if isinstance(command, ExplainCommand):
@@ -32,7 +37,8 @@ def to_work_request(command: PredictCommand, request_id: str, timeout: float) ->
         work.target_top_k = command.target_top_k
         work.output.CopyFrom(command.output)
         work.quality.CopyFrom(command.quality)
-    return to_request(request_id, timeout, image=work)
+        work.allow_partial = command.allow_partial
+    return to_request(request_id, timeout, image=work, following=following)
 
 
 def to_describe_request(request_id: str, timeout: float) -> bytes:
@@ -46,12 +52,18 @@ def to_request(
     image: worker_pb2.ImageWork | None = None,
     describe: worker_pb2.DescribeWork | None = None,
     sanity: worker_pb2.SanityWork | None = None,
+    following: worker_pb2.Following | None = None,
 ) -> bytes:
     """The body of a request for one piece of work."""
     deadline = timestamp_pb2.Timestamp()
     deadline.FromNanoseconds(time.time_ns() + int(timeout * 1e9))
     request = worker_pb2.WorkRequest(
-        request_id=request_id, deadline=deadline, image=image, describe=describe, sanity=sanity
+        request_id=request_id,
+        deadline=deadline,
+        image=image,
+        describe=describe,
+        sanity=sanity,
+        following=following,
     )
     return request.SerializeToString()
 

@@ -104,8 +104,9 @@ def _guard_stream(behaviour: Behaviour, path: str, enter: Enter) -> Behaviour:
     async def guarded(raw: Any, context: Context) -> AsyncIterator[Any]:
         async with _statuses(context, path):
             request, caller = await enter(raw, context)
-            async for response in behaviour(request, context):
-                yield await _answer(response, caller, path)
+            async with contextlib.aclosing(behaviour(request, context)) as responses:
+                async for response in responses:
+                    yield await _answer(response, caller, path)
 
     return guarded
 

@@ -11,6 +11,7 @@ _EVERY_ROLE = frozenset(Role)
 PERMISSIONS: Mapping[str, frozenset[Role]] = {
     f"{_API}Predict": frozenset({Role.PREDICT, Role.EXPLAIN, Role.ADMIN}),
     f"{_API}Explain": frozenset({Role.EXPLAIN, Role.ADMIN}),
+    f"{_API}StreamExplain": frozenset({Role.EXPLAIN, Role.ADMIN}),
     f"{_API}ListModels": _EVERY_ROLE,
     f"{_API}GetModel": _EVERY_ROLE,
     f"{_API}ListMethods": _EVERY_ROLE,

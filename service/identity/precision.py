@@ -79,6 +79,8 @@ def _reduce_part(part: Message, tier: _Tier) -> None:
         part.ClearField("raw_maximum")
         if part.HasField("values"):
             quantise(part, tier.data_type)
+    elif isinstance(part, api.ExplanationProgress):
+        part.ClearField("objective")  # a logit, or made of one
     elif isinstance(part, quality_pb2.QualityFigure):
         if part.HasField("value"):
             part.value = float(f"{part.value:.{tier.digits}g}")

@@ -288,7 +288,7 @@ def test_nothing_is_computed_after_the_deadline(handler: TorchServeHandler, monk
     late.deadline.FromMilliseconds(int(time.time() * 1000) - 1)
     soon.deadline.FromMilliseconds(int(time.time() * 1000) + 60_000)
     minute_later = SimpleNamespace(time=lambda: time.time() + 61, perf_counter=time.perf_counter)
-    monkeypatch.setattr("handlers.batch.time", minute_later)
+    monkeypatch.setattr("handlers.waiting.time", minute_later)
     assert [answer.status for answer in ask(handler, late, soon, work())] == [
         worker_pb2.WORK_STATUS_DEADLINE_EXCEEDED,
         worker_pb2.WORK_STATUS_DEADLINE_EXCEEDED,

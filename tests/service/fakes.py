@@ -18,11 +18,14 @@ from service.explaining import Explaining
 from service.identity.quotas import Quotas
 from service.metrics import Metrics
 from service.monitor import Monitor
+from service.progress.hub import Hub
+from service.progress.patience import Patience
 from service.sampling.policy import Policy
 from service.sampling.sampler import Sampler
 from service.server import grpc_server, identity
 from service.servicer import ExplanationServicer
 from service.settings import Settings
+from service.streaming import Streaming
 from service.torchserve.client import ModelWorkers
 from service.work import Workers
 
@@ -148,9 +151,18 @@ class Front:
         if policy is not None:
             self.sampler = Sampler(policy, worker, self.metrics.quality, settings.quality_budget)  # type: ignore[arg-type]
         quotas = Quotas(clock=lambda: self.now)
-        self.work = Workers(self.catalog, self.admission, worker, self.costs, settings.longest_timeout)  # type: ignore[arg-type]
+        self.patience = Patience(Hub(), self.metrics)
+        self.work = Workers(
+            self.catalog,
+            self.admission,
+            worker,  # type: ignore[arg-type]
+            self.costs,
+            self.patience,
+            settings.longest_timeout,
+        )
         explaining = Explaining(self.work, self.metrics, self.sampler, quotas)
-        self.servicer = ExplanationServicer(settings, self.catalog, explaining, self.costs)
+        streaming = Streaming(explaining, self.work)
+        self.servicer = ExplanationServicer(settings, self.catalog, explaining, streaming, self.costs)
         self.address: str
         self.channel: grpc.aio.Channel
         self.stub: api_grpc.ExplanationServiceStub
@@ -187,7 +199,7 @@ async def front(
     chosen = Settings(_env_file=None, **{"port": 0, **settings})  # type: ignore[arg-type]
     made = Front(FakeWorker(), chosen, policy, lanes)
     made.worker.add_lanes(*lanes)
-    async with identity(chosen, interval=RELOAD_INTERVAL) as gate:
+    async with identity(chosen, interval=RELOAD_INTERVAL) as gate, made.patience.running():
         server, made.address = grpc_server(chosen, made.servicer, made.health, made.metrics, gate)
         await server.start()
         await made.monitor.look()

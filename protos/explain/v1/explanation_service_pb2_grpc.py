@@ -45,6 +45,11 @@ class ExplanationServiceStub:
                 request_serializer=explain_dot_v1_dot_explanation__service__pb2.ExplainRequest.SerializeToString,
                 response_deserializer=explain_dot_v1_dot_explanation__service__pb2.ExplainResponse.FromString,
                 _registered_method=True)
+        self.StreamExplain = channel.unary_stream(
+                '/explain.v1.ExplanationService/StreamExplain',
+                request_serializer=explain_dot_v1_dot_explanation__service__pb2.StreamExplainRequest.SerializeToString,
+                response_deserializer=explain_dot_v1_dot_explanation__service__pb2.StreamExplainResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/explain.v1.ExplanationService/ListModels',
                 request_serializer=explain_dot_v1_dot_explanation__service__pb2.ListModelsRequest.SerializeToString,
@@ -79,6 +84,14 @@ class ExplanationServiceServicer:
 
     def Explain(self, request, context):
         """Classifies one image and explains one or more classes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamExplain(self, request, context):
+        """As Explain, and tells of it meanwhile: first the prediction, then a fast map, then how far the explanation is, and at the
+        end the explanation. Cancelling the call stops the work within one step.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,6 +137,11 @@ def add_ExplanationServiceServicer_to_server(servicer, server):
                     servicer.Explain,
                     request_deserializer=explain_dot_v1_dot_explanation__service__pb2.ExplainRequest.FromString,
                     response_serializer=explain_dot_v1_dot_explanation__service__pb2.ExplainResponse.SerializeToString,
+            ),
+            'StreamExplain': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamExplain,
+                    request_deserializer=explain_dot_v1_dot_explanation__service__pb2.StreamExplainRequest.FromString,
+                    response_serializer=explain_dot_v1_dot_explanation__service__pb2.StreamExplainResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -200,6 +218,33 @@ class ExplanationService:
             '/explain.v1.ExplanationService/Explain',
             explain_dot_v1_dot_explanation__service__pb2.ExplainRequest.SerializeToString,
             explain_dot_v1_dot_explanation__service__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamExplain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/explain.v1.ExplanationService/StreamExplain',
+            explain_dot_v1_dot_explanation__service__pb2.StreamExplainRequest.SerializeToString,
+            explain_dot_v1_dot_explanation__service__pb2.StreamExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

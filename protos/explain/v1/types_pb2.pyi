@@ -46,6 +46,7 @@ class WarningCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     WARNING_CODE_UNSTABLE: _ClassVar[WarningCode]
     WARNING_CODE_BORDER_MASS_HIGH: _ClassVar[WarningCode]
     WARNING_CODE_METHODS_DISAGREE: _ClassVar[WarningCode]
+    WARNING_CODE_PARTIAL: _ClassVar[WarningCode]
 
 class ModelState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -89,6 +90,7 @@ WARNING_CODE_DEGENERATE_MAP: WarningCode
 WARNING_CODE_UNSTABLE: WarningCode
 WARNING_CODE_BORDER_MASS_HIGH: WarningCode
 WARNING_CODE_METHODS_DISAGREE: WarningCode
+WARNING_CODE_PARTIAL: WarningCode
 MODEL_STATE_UNSPECIFIED: ModelState
 MODEL_STATE_LOADING: ModelState
 MODEL_STATE_READY: ModelState
@@ -191,19 +193,37 @@ class Warning(_message.Message):
     target_index: int
     def __init__(self, code: _Optional[_Union[WarningCode, str]] = ..., message: _Optional[str] = ..., target_index: _Optional[int] = ...) -> None: ...
 
+class TargetMap(_message.Message):
+    __slots__ = ("target_index", "map")
+    TARGET_INDEX_FIELD_NUMBER: _ClassVar[int]
+    MAP_FIELD_NUMBER: _ClassVar[int]
+    target_index: int
+    map: SaliencyMap
+    def __init__(self, target_index: _Optional[int] = ..., map: _Optional[_Union[SaliencyMap, _Mapping]] = ...) -> None: ...
+
+class Partial(_message.Message):
+    __slots__ = ("step", "steps")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    steps: int
+    def __init__(self, step: _Optional[int] = ..., steps: _Optional[int] = ...) -> None: ...
+
 class Explanation(_message.Message):
-    __slots__ = ("target", "map", "map_png", "overlay_png", "quality")
+    __slots__ = ("target", "map", "map_png", "overlay_png", "quality", "partial")
     TARGET_FIELD_NUMBER: _ClassVar[int]
     MAP_FIELD_NUMBER: _ClassVar[int]
     MAP_PNG_FIELD_NUMBER: _ClassVar[int]
     OVERLAY_PNG_FIELD_NUMBER: _ClassVar[int]
     QUALITY_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_FIELD_NUMBER: _ClassVar[int]
     target: ClassScore
     map: SaliencyMap
     map_png: bytes
     overlay_png: bytes
     quality: _containers.RepeatedCompositeFieldContainer[_quality_pb2.QualityFigure]
-    def __init__(self, target: _Optional[_Union[ClassScore, _Mapping]] = ..., map: _Optional[_Union[SaliencyMap, _Mapping]] = ..., map_png: _Optional[bytes] = ..., overlay_png: _Optional[bytes] = ..., quality: _Optional[_Iterable[_Union[_quality_pb2.QualityFigure, _Mapping]]] = ...) -> None: ...
+    partial: Partial
+    def __init__(self, target: _Optional[_Union[ClassScore, _Mapping]] = ..., map: _Optional[_Union[SaliencyMap, _Mapping]] = ..., map_png: _Optional[bytes] = ..., overlay_png: _Optional[bytes] = ..., quality: _Optional[_Iterable[_Union[_quality_pb2.QualityFigure, _Mapping]]] = ..., partial: _Optional[_Union[Partial, _Mapping]] = ...) -> None: ...
 
 class Provenance(_message.Message):
     __slots__ = ("request_id", "model", "model_version", "weights_digest", "preprocessing_digest", "method", "target_layer", "device", "library_versions", "precision")

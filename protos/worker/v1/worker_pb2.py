@@ -31,33 +31,35 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16worker/v1/worker.proto\x12\tworker.v1\x1a$explain/v1/explanation_service.proto\x1a\x17\x65xplain/v1/method.proto\x1a\x18\x65xplain/v1/quality.proto\x1a\x16\x65xplain/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd4\x01\n\x0bWorkRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12,\n\x08\x64\x65\x61\x64line\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64\x65scribe\x18\x03 \x01(\x0b\x32\x17.worker.v1.DescribeWorkH\x00\x12%\n\x05image\x18\x04 \x01(\x0b\x32\x14.worker.v1.ImageWorkH\x00\x12\'\n\x06sanity\x18\x05 \x01(\x0b\x32\x15.worker.v1.SanityWorkH\x00\x42\x06\n\x04work\"\x0e\n\x0c\x44\x65scribeWork\"\x1d\n\nSanityWork\x12\x0f\n\x07methods\x18\x01 \x03(\t\"\xd2\x01\n\tImageWork\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\"\n\x06method\x18\x03 \x01(\x0b\x32\x12.explain.v1.Method\x12\x15\n\rclass_indices\x18\x04 \x03(\r\x12\x14\n\x0ctarget_top_k\x18\x05 \x01(\r\x12)\n\x06output\x18\x06 \x01(\x0b\x32\x19.explain.v1.OutputOptions\x12+\n\x07quality\x18\x07 \x01(\x0b\x32\x1a.explain.v1.QualityOptions\"4\n\x0e\x46ieldViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"\x95\x02\n\x0cWorkResponse\x12%\n\x06status\x18\x01 \x01(\x0e\x32\x15.worker.v1.WorkStatus\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12-\n\nviolations\x18\x04 \x03(\x0b\x32\x19.worker.v1.FieldViolation\x12\x30\n\x0b\x64\x65scription\x18\x05 \x01(\x0b\x32\x19.worker.v1.DescribeResultH\x00\x12\'\n\x05image\x18\x06 \x01(\x0b\x32\x16.worker.v1.ImageResultH\x00\x12)\n\x06sanity\x18\x07 \x01(\x0b\x32\x17.worker.v1.SanityResultH\x00\x42\x08\n\x06result\"a\n\x08Progress\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\r\x12\r\n\x05steps\x18\x03 \x01(\r\x12\x16\n\tobjective\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x0c\n\n_objective\"7\n\x0cSanityResult\x12\'\n\x06\x63hecks\x18\x01 \x03(\x0b\x32\x17.explain.v1.SanityCheck\"\x84\x01\n\x0e\x44\x65scribeResult\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.explain.v1.Model\x12\'\n\x07methods\x18\x02 \x03(\x0b\x32\x16.explain.v1.MethodInfo\x12\'\n\x07metrics\x18\x03 \x03(\x0b\x32\x16.explain.v1.MetricInfo\"\xd3\x03\n\x0bImageResult\x12+\n\x0bpredictions\x18\x01 \x03(\x0b\x32\x16.explain.v1.ClassScore\x12-\n\x0c\x65xplanations\x18\x02 \x03(\x0b\x32\x17.explain.v1.Explanation\x12$\n\x05image\x18\x03 \x01(\x0b\x32\x15.explain.v1.ImageInfo\x12+\n\x0fresolved_method\x18\x04 \x01(\x0b\x32\x12.explain.v1.Method\x12\x14\n\x0ctarget_layer\x18\x05 \x01(\t\x12)\n\x06\x64\x65\x63ode\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07\x63ompute\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06render\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07handler\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07quality\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12%\n\x08warnings\x18\x0b \x03(\x0b\x32\x13.explain.v1.Warning*\xe0\x01\n\nWorkStatus\x12\x1b\n\x17WORK_STATUS_UNSPECIFIED\x10\x00\x12\x12\n\x0eWORK_STATUS_OK\x10\x01\x12 \n\x1cWORK_STATUS_INVALID_ARGUMENT\x10\x02\x12\x1e\n\x1aWORK_STATUS_NOT_APPLICABLE\x10\x03\x12!\n\x1dWORK_STATUS_DEADLINE_EXCEEDED\x10\x04\x12\"\n\x1eWORK_STATUS_RESOURCE_EXHAUSTED\x10\x05\x12\x18\n\x14WORK_STATUS_INTERNAL\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16worker/v1/worker.proto\x12\tworker.v1\x1a$explain/v1/explanation_service.proto\x1a\x17\x65xplain/v1/method.proto\x1a\x18\x65xplain/v1/quality.proto\x1a\x16\x65xplain/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfd\x01\n\x0bWorkRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12,\n\x08\x64\x65\x61\x64line\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64\x65scribe\x18\x03 \x01(\x0b\x32\x17.worker.v1.DescribeWorkH\x00\x12%\n\x05image\x18\x04 \x01(\x0b\x32\x14.worker.v1.ImageWorkH\x00\x12\'\n\x06sanity\x18\x05 \x01(\x0b\x32\x15.worker.v1.SanityWorkH\x00\x12\'\n\tfollowing\x18\x06 \x01(\x0b\x32\x14.worker.v1.FollowingB\x06\n\x04work\"w\n\tFollowing\x12\x0e\n\x06socket\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x10\n\x08progress\x18\x03 \x01(\x08\x12\x0c\n\x04maps\x18\x04 \x01(\x08\x12+\n\x08interval\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x0e\n\x0c\x44\x65scribeWork\"\x1d\n\nSanityWork\x12\x0f\n\x07methods\x18\x01 \x03(\t\"\xe9\x01\n\tImageWork\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\"\n\x06method\x18\x03 \x01(\x0b\x32\x12.explain.v1.Method\x12\x15\n\rclass_indices\x18\x04 \x03(\r\x12\x14\n\x0ctarget_top_k\x18\x05 \x01(\r\x12)\n\x06output\x18\x06 \x01(\x0b\x32\x19.explain.v1.OutputOptions\x12+\n\x07quality\x18\x07 \x01(\x0b\x32\x1a.explain.v1.QualityOptions\x12\x15\n\rallow_partial\x18\x08 \x01(\x08\"4\n\x0e\x46ieldViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"\x95\x02\n\x0cWorkResponse\x12%\n\x06status\x18\x01 \x01(\x0e\x32\x15.worker.v1.WorkStatus\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12-\n\nviolations\x18\x04 \x03(\x0b\x32\x19.worker.v1.FieldViolation\x12\x30\n\x0b\x64\x65scription\x18\x05 \x01(\x0b\x32\x19.worker.v1.DescribeResultH\x00\x12\'\n\x05image\x18\x06 \x01(\x0b\x32\x16.worker.v1.ImageResultH\x00\x12)\n\x06sanity\x18\x07 \x01(\x0b\x32\x17.worker.v1.SanityResultH\x00\x42\x08\n\x06result\"\x86\x01\n\x08Progress\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\r\x12\r\n\x05steps\x18\x03 \x01(\r\x12\x16\n\tobjective\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12#\n\x04maps\x18\x05 \x03(\x0b\x32\x15.explain.v1.TargetMapB\x0c\n\n_objective\"7\n\x0cSanityResult\x12\'\n\x06\x63hecks\x18\x01 \x03(\x0b\x32\x17.explain.v1.SanityCheck\"\x84\x01\n\x0e\x44\x65scribeResult\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.explain.v1.Model\x12\'\n\x07methods\x18\x02 \x03(\x0b\x32\x16.explain.v1.MethodInfo\x12\'\n\x07metrics\x18\x03 \x03(\x0b\x32\x16.explain.v1.MetricInfo\"\xd3\x03\n\x0bImageResult\x12+\n\x0bpredictions\x18\x01 \x03(\x0b\x32\x16.explain.v1.ClassScore\x12-\n\x0c\x65xplanations\x18\x02 \x03(\x0b\x32\x17.explain.v1.Explanation\x12$\n\x05image\x18\x03 \x01(\x0b\x32\x15.explain.v1.ImageInfo\x12+\n\x0fresolved_method\x18\x04 \x01(\x0b\x32\x12.explain.v1.Method\x12\x14\n\x0ctarget_layer\x18\x05 \x01(\t\x12)\n\x06\x64\x65\x63ode\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07\x63ompute\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06render\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07handler\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07quality\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12%\n\x08warnings\x18\x0b \x03(\x0b\x32\x13.explain.v1.Warning*\xfb\x01\n\nWorkStatus\x12\x1b\n\x17WORK_STATUS_UNSPECIFIED\x10\x00\x12\x12\n\x0eWORK_STATUS_OK\x10\x01\x12 \n\x1cWORK_STATUS_INVALID_ARGUMENT\x10\x02\x12\x1e\n\x1aWORK_STATUS_NOT_APPLICABLE\x10\x03\x12!\n\x1dWORK_STATUS_DEADLINE_EXCEEDED\x10\x04\x12\"\n\x1eWORK_STATUS_RESOURCE_EXHAUSTED\x10\x05\x12\x18\n\x14WORK_STATUS_INTERNAL\x10\x06\x12\x19\n\x15WORK_STATUS_CANCELLED\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'worker.v1.worker_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WORKSTATUS']._serialized_start=1786
-  _globals['_WORKSTATUS']._serialized_end=2010
+  _globals['_WORKSTATUS']._serialized_start=2009
+  _globals['_WORKSTATUS']._serialized_end=2260
   _globals['_WORKREQUEST']._serialized_start=216
-  _globals['_WORKREQUEST']._serialized_end=428
-  _globals['_DESCRIBEWORK']._serialized_start=430
-  _globals['_DESCRIBEWORK']._serialized_end=444
-  _globals['_SANITYWORK']._serialized_start=446
-  _globals['_SANITYWORK']._serialized_end=475
-  _globals['_IMAGEWORK']._serialized_start=478
-  _globals['_IMAGEWORK']._serialized_end=688
-  _globals['_FIELDVIOLATION']._serialized_start=690
-  _globals['_FIELDVIOLATION']._serialized_end=742
-  _globals['_WORKRESPONSE']._serialized_start=745
-  _globals['_WORKRESPONSE']._serialized_end=1022
-  _globals['_PROGRESS']._serialized_start=1024
-  _globals['_PROGRESS']._serialized_end=1121
-  _globals['_SANITYRESULT']._serialized_start=1123
-  _globals['_SANITYRESULT']._serialized_end=1178
-  _globals['_DESCRIBERESULT']._serialized_start=1181
-  _globals['_DESCRIBERESULT']._serialized_end=1313
-  _globals['_IMAGERESULT']._serialized_start=1316
-  _globals['_IMAGERESULT']._serialized_end=1783
+  _globals['_WORKREQUEST']._serialized_end=469
+  _globals['_FOLLOWING']._serialized_start=471
+  _globals['_FOLLOWING']._serialized_end=590
+  _globals['_DESCRIBEWORK']._serialized_start=592
+  _globals['_DESCRIBEWORK']._serialized_end=606
+  _globals['_SANITYWORK']._serialized_start=608
+  _globals['_SANITYWORK']._serialized_end=637
+  _globals['_IMAGEWORK']._serialized_start=640
+  _globals['_IMAGEWORK']._serialized_end=873
+  _globals['_FIELDVIOLATION']._serialized_start=875
+  _globals['_FIELDVIOLATION']._serialized_end=927
+  _globals['_WORKRESPONSE']._serialized_start=930
+  _globals['_WORKRESPONSE']._serialized_end=1207
+  _globals['_PROGRESS']._serialized_start=1210
+  _globals['_PROGRESS']._serialized_end=1344
+  _globals['_SANITYRESULT']._serialized_start=1346
+  _globals['_SANITYRESULT']._serialized_end=1401
+  _globals['_DESCRIBERESULT']._serialized_start=1404
+  _globals['_DESCRIBERESULT']._serialized_end=1536
+  _globals['_IMAGERESULT']._serialized_start=1539
+  _globals['_IMAGERESULT']._serialized_end=2006
 # @@protoc_insertion_point(module_scope)

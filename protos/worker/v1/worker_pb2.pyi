@@ -25,6 +25,7 @@ class WorkStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     WORK_STATUS_DEADLINE_EXCEEDED: _ClassVar[WorkStatus]
     WORK_STATUS_RESOURCE_EXHAUSTED: _ClassVar[WorkStatus]
     WORK_STATUS_INTERNAL: _ClassVar[WorkStatus]
+    WORK_STATUS_CANCELLED: _ClassVar[WorkStatus]
 WORK_STATUS_UNSPECIFIED: WorkStatus
 WORK_STATUS_OK: WorkStatus
 WORK_STATUS_INVALID_ARGUMENT: WorkStatus
@@ -32,20 +33,37 @@ WORK_STATUS_NOT_APPLICABLE: WorkStatus
 WORK_STATUS_DEADLINE_EXCEEDED: WorkStatus
 WORK_STATUS_RESOURCE_EXHAUSTED: WorkStatus
 WORK_STATUS_INTERNAL: WorkStatus
+WORK_STATUS_CANCELLED: WorkStatus
 
 class WorkRequest(_message.Message):
-    __slots__ = ("request_id", "deadline", "describe", "image", "sanity")
+    __slots__ = ("request_id", "deadline", "describe", "image", "sanity", "following")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
     DESCRIBE_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     SANITY_FIELD_NUMBER: _ClassVar[int]
+    FOLLOWING_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     deadline: _timestamp_pb2.Timestamp
     describe: DescribeWork
     image: ImageWork
     sanity: SanityWork
-    def __init__(self, request_id: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., describe: _Optional[_Union[DescribeWork, _Mapping]] = ..., image: _Optional[_Union[ImageWork, _Mapping]] = ..., sanity: _Optional[_Union[SanityWork, _Mapping]] = ...) -> None: ...
+    following: Following
+    def __init__(self, request_id: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., describe: _Optional[_Union[DescribeWork, _Mapping]] = ..., image: _Optional[_Union[ImageWork, _Mapping]] = ..., sanity: _Optional[_Union[SanityWork, _Mapping]] = ..., following: _Optional[_Union[Following, _Mapping]] = ...) -> None: ...
+
+class Following(_message.Message):
+    __slots__ = ("socket", "token", "progress", "maps", "interval")
+    SOCKET_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    MAPS_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    socket: str
+    token: str
+    progress: bool
+    maps: bool
+    interval: _duration_pb2.Duration
+    def __init__(self, socket: _Optional[str] = ..., token: _Optional[str] = ..., progress: _Optional[bool] = ..., maps: _Optional[bool] = ..., interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class DescribeWork(_message.Message):
     __slots__ = ()
@@ -58,7 +76,7 @@ class SanityWork(_message.Message):
     def __init__(self, methods: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ImageWork(_message.Message):
-    __slots__ = ("image", "top_k", "method", "class_indices", "target_top_k", "output", "quality")
+    __slots__ = ("image", "top_k", "method", "class_indices", "target_top_k", "output", "quality", "allow_partial")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
@@ -66,6 +84,7 @@ class ImageWork(_message.Message):
     TARGET_TOP_K_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     QUALITY_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_PARTIAL_FIELD_NUMBER: _ClassVar[int]
     image: bytes
     top_k: int
     method: _method_pb2.Method
@@ -73,7 +92,8 @@ class ImageWork(_message.Message):
     target_top_k: int
     output: _explanation_service_pb2.OutputOptions
     quality: _quality_pb2.QualityOptions
-    def __init__(self, image: _Optional[bytes] = ..., top_k: _Optional[int] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., class_indices: _Optional[_Iterable[int]] = ..., target_top_k: _Optional[int] = ..., output: _Optional[_Union[_explanation_service_pb2.OutputOptions, _Mapping]] = ..., quality: _Optional[_Union[_quality_pb2.QualityOptions, _Mapping]] = ...) -> None: ...
+    allow_partial: bool
+    def __init__(self, image: _Optional[bytes] = ..., top_k: _Optional[int] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., class_indices: _Optional[_Iterable[int]] = ..., target_top_k: _Optional[int] = ..., output: _Optional[_Union[_explanation_service_pb2.OutputOptions, _Mapping]] = ..., quality: _Optional[_Union[_quality_pb2.QualityOptions, _Mapping]] = ..., allow_partial: _Optional[bool] = ...) -> None: ...
 
 class FieldViolation(_message.Message):
     __slots__ = ("field", "description")
@@ -102,16 +122,18 @@ class WorkResponse(_message.Message):
     def __init__(self, status: _Optional[_Union[WorkStatus, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., violations: _Optional[_Iterable[_Union[FieldViolation, _Mapping]]] = ..., description: _Optional[_Union[DescribeResult, _Mapping]] = ..., image: _Optional[_Union[ImageResult, _Mapping]] = ..., sanity: _Optional[_Union[SanityResult, _Mapping]] = ...) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("request_id", "step", "steps", "objective")
+    __slots__ = ("request_id", "step", "steps", "objective", "maps")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     OBJECTIVE_FIELD_NUMBER: _ClassVar[int]
+    MAPS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     step: int
     steps: int
     objective: float
-    def __init__(self, request_id: _Optional[str] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., objective: _Optional[float] = ...) -> None: ...
+    maps: _containers.RepeatedCompositeFieldContainer[_types_pb2.TargetMap]
+    def __init__(self, request_id: _Optional[str] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., objective: _Optional[float] = ..., maps: _Optional[_Iterable[_Union[_types_pb2.TargetMap, _Mapping]]] = ...) -> None: ...
 
 class SanityResult(_message.Message):
     __slots__ = ("checks",)

@@ -23,6 +23,7 @@ REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 EXPECTED = {
     f"{API}/Predict": {"predict", "explain", "admin"},
     f"{API}/Explain": {"explain", "admin"},
+    f"{API}/StreamExplain": {"explain", "admin"},
     f"{API}/ListModels": {"predict", "explain", "audit", "admin"},
     f"{API}/GetModel": {"predict", "explain", "audit", "admin"},
     f"{API}/ListMethods": {"predict", "explain", "audit", "admin"},
@@ -34,6 +35,7 @@ EXPECTED = {
 REQUESTS = {
     "Predict": api.PredictRequest(model=MODEL, image=IMAGE),
     "Explain": explain(),
+    "StreamExplain": api.StreamExplainRequest(request=explain()),
     "ListModels": api.ListModelsRequest(),
     "GetModel": api.GetModelRequest(model=MODEL),
     "ListMethods": api.ListMethodsRequest(),
