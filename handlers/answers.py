@@ -49,6 +49,8 @@ def answer(
         compute=from_seconds(computed.seconds),
         quality=from_seconds(assessment.seconds),
         warnings=assessment.warnings,
+        content_digest=job.content,
+        weights_digest=model.document.weights_digest,
     )
     for explanation, figures in zip(message.explanations, assessment.figures, strict=True):
         explanation.quality.extend(figures)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from explainers import ExplainerError, Method, Network, Targets
+from handlers.content import content_digest
 from handlers.converters import Output, to_deadline, to_method, to_output, to_targets
 from handlers.errors import from_explainer
 from handlers.images import DecodedImage, decode
@@ -31,7 +32,8 @@ class Job:
         image: as it was decoded.
         plan: how `image` became `pixels`.
         pixels: shape (3, height, width), float32 in [0, 1].
-        decode_seconds: what decoding and preprocessing took.
+        content: digest of what the answer depends on in the image.
+        decode_seconds: what decoding, preprocessing and the digest took.
     """
 
     request_id: str
@@ -44,6 +46,7 @@ class Job:
     image: DecodedImage
     plan: Geometry
     pixels: Tensor
+    content: bytes
     decode_seconds: float
 
 
@@ -73,6 +76,7 @@ def prepare(request: worker_pb2.WorkRequest, model: LoadedModel, limits: Limits)
         image=image,
         plan=plan,
         pixels=pixels,
+        content=content_digest(image.pixels, pixels, drawn=output.overlay_png),
         decode_seconds=time.perf_counter() - started,
     )
 

@@ -43,6 +43,7 @@ class Explaining:
         result = await self._work.run(command, deadline, watch)
         degenerate = sum(explanation.map.degenerate for explanation in result.explanations)
         self._metrics.answered(seen, model.known.version, len(result.explanations), degenerate)
-        if self._sampler is not None:
+        # A map that is answered again is measured once.
+        if self._sampler is not None and not (seen.cache and seen.cache.repeated):
             self._sampler.offer(command, result, model.known.version)
         return from_result.to_explain_response(result, model, seen)

@@ -47,7 +47,7 @@ def to_predict_command(request: api.PredictRequest, model: DeployedModel, max_im
     top_k = _top_k(request, checks)
     _check_image(request.image, max_image_bytes, checks)
     checks.finish()
-    return PredictCommand(model.name, request.image, top_k)
+    return PredictCommand(model.name, request.image, top_k, no_cache=request.no_cache)
 
 
 def to_explain_command(request: api.ExplainRequest, model: DeployedModel, max_image_bytes: int) -> ExplainCommand:
@@ -77,6 +77,7 @@ def to_explain_command(request: api.ExplainRequest, model: DeployedModel, max_im
         target_top_k=target_top_k,
         output=output,
         quality=request.quality,
+        no_cache=request.no_cache,
     )
 
 

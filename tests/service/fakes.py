@@ -11,6 +11,8 @@ from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
 from protos.explain.v1 import types_pb2
 from protos.worker.v1 import worker_pb2
 from service.admission import Admission
+from service.cache.store import Store
+from service.cache.work import CachedWork
 from service.catalog import Catalog
 from service.explaining import Explaining
 from service.identity.quotas import Quotas
@@ -22,7 +24,7 @@ from service.server import grpc_server, identity
 from service.servicer import ExplanationServicer
 from service.settings import Settings
 from service.torchserve.client import ModelWorkers
-from service.work import Workers
+from service.work import Work, Workers
 
 LABELS = ("cat", "dog", "crane", "crane")
 MODEL = "tiny"
@@ -120,7 +122,10 @@ class Front:
         if policy is not None:
             self.sampler = Sampler(policy, worker, self.metrics.quality, settings.quality_budget)  # type: ignore[arg-type]
         quotas = Quotas(clock=lambda: self.now)
-        self.work = Workers(self.admission, worker)  # type: ignore[arg-type]
+        self.work: Work = Workers(self.admission, worker)  # type: ignore[arg-type]
+        if settings.cache_bytes:
+            store = Store(settings.cache_bytes, settings.cache_seconds, self.metrics.cache, clock=lambda: self.now)
+            self.work = CachedWork(self.work, self.catalog, store, self.metrics.cache)
         explaining = Explaining(self.work, self.metrics, self.sampler, quotas)
         self.servicer = ExplanationServicer(settings, self.catalog, explaining)
         self.address: str
@@ -149,9 +154,9 @@ async def front(
 ) -> AsyncIterator[Front]:
     """Run the front on a free loopback port; with `credentials` its channel speaks TLS.
 
-    What its sampler draws by `policy` waits until a test measures it.
+    What its sampler draws by `policy` waits until a test measures it. It keeps no answers unless told to.
     """
-    chosen = Settings(_env_file=None, **{"port": 0, **settings})  # type: ignore[arg-type]
+    chosen = Settings(_env_file=None, **{"port": 0, "cache_bytes": 0, **settings})  # type: ignore[arg-type]
     made = Front(FakeWorker(), chosen, policy)
     async with identity(chosen, interval=RELOAD_INTERVAL) as gate:
         server, made.address = grpc_server(chosen, made.servicer, made.health, made.metrics, gate)
