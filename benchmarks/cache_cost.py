@@ -11,6 +11,7 @@ Then the digests that the worker and the service make of an image of a camera ar
 import argparse
 import hashlib
 import io
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -47,7 +48,7 @@ REPORT = """# What a kept answer saves
 
 `{command}`
 
-{machine}. {images} images of {size} pixels (PNG) on {model}, one client on the same machine; milliseconds
+{machine}, {processors} processors under a load of {load:.0f}. {images} images of {size} pixels (PNG) on {model}, one client on the same machine; milliseconds
 of Explain as the client sees them, medians. A miss is computed and kept, no_cache is computed and not kept.
 
 | request | no_cache | miss | hit | no_cache / hit |
@@ -131,6 +132,8 @@ def report(images: int, repeats: int, command: str) -> str:
     return REPORT.format(
         command=command,
         machine=machine(),
+        processors=os.cpu_count(),
+        load=os.getloadavg()[1],
         images=images,
         size=f"{width} x {height}",
         model=MODEL,

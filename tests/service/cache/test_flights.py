@@ -8,7 +8,7 @@ from protos.worker.v1 import worker_pb2
 from service.cache import flights, work
 from service.errors import DeadlineError, InternalError, InvalidRequestError
 from service.observation import CacheOutcome
-from tests.service.cache.counted import Setup, asking, explain, until
+from tests.service.cache.counted import STAGES, Setup, asking, explain, until
 
 
 def closed() -> Setup:
@@ -35,7 +35,7 @@ async def test_64_identical_requests_are_one_computation() -> None:
     assert len(setup.inner.commands) == 1
     assert {result.predictions[0].label for result, _ in answers} == {"number 1"}
     assert [seen.cache.outcome for _, seen in answers] == [CacheOutcome.MISS] + [CacheOutcome.SHARED] * 63
-    assert [seen.stages for _, seen in answers] == [{"compute": 1.0}] + [{}] * 63
+    assert [seen.stages for _, seen in answers] == [STAGES] + [{}] * 63
     assert (setup.outcome("miss"), setup.outcome("shared")) == (1, 63)
     answers[1][0].predictions[0].label = "changed"
     assert answers[2][0].predictions[0].label == "number 1"

@@ -8,7 +8,7 @@ from service.cache import work
 from service.commands import PredictCommand
 from service.errors import InvalidRequestError, NoRoomError, ServiceError
 from service.observation import CacheOutcome
-from tests.service.cache.counted import MODEL, Setup, describe, explain
+from tests.service.cache.counted import MODEL, STAGES, Setup, describe, explain
 
 
 async def test_the_same_request_is_answered_from_memory() -> None:
@@ -20,7 +20,7 @@ async def test_the_same_request_is_answered_from_memory() -> None:
     assert len(setup.inner.commands) == 1
     assert list(second.predictions) == list(first.predictions)
     assert second.resolved_method == first.resolved_method
-    assert (computed.cache.outcome, computed.stages) == (CacheOutcome.MISS, {"compute": 1.0})
+    assert (computed.cache.outcome, computed.stages) == (CacheOutcome.MISS, STAGES)
     assert (kept.cache.outcome, kept.cache.age, kept.stages) == (CacheOutcome.HIT, 7.0, {})
     assert not second.HasField("compute")
     assert (setup.outcome("miss"), setup.outcome("hit")) == (1, 1)
