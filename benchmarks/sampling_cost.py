@@ -68,7 +68,10 @@ def stub(service: Launched) -> api_grpc.ExplanationServiceStub:
 def block(service: api_grpc.ExplanationServiceStub, requests: int) -> list[float]:
     """Milliseconds of so many explanations, one after the other."""
     request = api.ExplainRequest(
-        model=MODEL, image=IMAGE.read_bytes(), method=method_pb2.Method(grad_cam=method_pb2.GradCam())
+        model=MODEL,
+        image=IMAGE.read_bytes(),
+        method=method_pb2.Method(grad_cam=method_pb2.GradCam()),
+        no_cache=True,
     )
     found = []
     for _ in range(requests):

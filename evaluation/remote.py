@@ -184,6 +184,7 @@ class Remote:
             quality=quality_pb2.QualityOptions(
                 metrics=[_choice(metric) for metric in _asked(plan).values()], compare_with=other
             ),
+            no_cache=True,  # what it costs is measured, too
         )
 
     def _outcome(self, answer: api.ExplainResponse, sent: _Sent, item: Item, plan: Plan) -> Outcome:

@@ -49,6 +49,8 @@ def answer(
         compute=from_seconds(computed.seconds),
         quality=from_seconds(assessment.seconds),
         warnings=assessment.warnings,
+        content_digest=job.content,
+        weights_digest=model.document.weights_digest,
     )
     if computed.partial is not None:
         _mark_partial(message, *computed.partial)

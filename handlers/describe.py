@@ -22,7 +22,7 @@ def describe(model: LoadedModel) -> worker_pb2.DescribeResult:
         version=document.version,
         description=document.description,
         architecture=document.architecture,
-        weights_digest=f"sha256:{document.sha256}",
+        weights_digest=document.weights_digest,
         preprocessing_digest=document.preprocessing_digest,
         input_height=document.preprocessing.size[0],
         input_width=document.preprocessing.size[1],

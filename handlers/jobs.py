@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from explainers import ExplainerError, Method, Network, Targets
+from handlers.content import content_digest
 from handlers.converters import Output, to_deadline, to_method, to_output, to_targets
 from handlers.errors import from_explainer
 from handlers.images import DecodedImage, decode
@@ -32,7 +33,8 @@ class Job:
         image: as it was decoded.
         plan: how `image` became `pixels`.
         pixels: shape (3, height, width), float32 in [0, 1].
-        decode_seconds: what decoding and preprocessing took.
+        content: digest of what the answer depends on in the image.
+        decode_seconds: what decoding, preprocessing and the digest took.
         allow_partial: to be stopped shortly before the deadline, rather than to be late.
         line: to the service, for progress and to learn that nobody waits any more.
     """
@@ -47,6 +49,7 @@ class Job:
     image: DecodedImage
     plan: Geometry
     pixels: Tensor
+    content: bytes
     decode_seconds: float
     allow_partial: bool
     line: Line
@@ -78,6 +81,7 @@ def prepare(request: worker_pb2.WorkRequest, model: LoadedModel, limits: Limits)
         image=image,
         plan=plan,
         pixels=pixels,
+        content=content_digest(image.pixels, pixels, drawn=output.overlay_png),
         decode_seconds=time.perf_counter() - started,
         allow_partial=work.allow_partial,
         line=Line(request.following),

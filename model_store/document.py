@@ -36,6 +36,11 @@ class ModelDocument(Frozen):
     preprocessing_digest: str
     threads: PositiveInt | None
 
+    @property
+    def weights_digest(self) -> str:
+        """`sha256` as answers carry it."""
+        return f"sha256:{self.sha256}"
+
     @classmethod
     def from_entry(cls, entry: ModelEntry, labels: tuple[str, ...]) -> "ModelDocument":
         """The document of a manifest's entry, without any path of the machine that builds the archive."""

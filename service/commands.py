@@ -1,6 +1,6 @@
 """What a request asks for, checked: the service works with these, never with half-validated messages."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from protos.explain.v1 import explanation_service_pb2, method_pb2, quality_pb2
 
@@ -13,11 +13,13 @@ class PredictCommand:
         model: name of a deployed model.
         image: the encoded image.
         top_k: how many classes to return, 1 to 100.
+        no_cache: whether the answer must be computed, and must not be kept.
     """
 
     model: str
     image: bytes
     top_k: int
+    no_cache: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,8 @@ class Explaining:
         result = await self._work.run(command, deadline, watch)
         degenerate = sum(explanation.map.degenerate for explanation in result.explanations)
         self._metrics.answered(seen, model.known.version, len(result.explanations), degenerate)
-        if self._sampler is not None and not from_result.is_partial(result):
+        # A map that is answered again is measured once, and half a map never.
+        again = seen.cache is not None and seen.cache.repeated
+        if self._sampler is not None and not again and not from_result.is_partial(result):
             self._sampler.offer(command, result, model.known.version)
         return from_result.to_explain_response(result, model, seen)

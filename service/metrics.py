@@ -2,6 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from service.cache.metrics import CacheMetrics
 from service.observation import Observation
 from service.quality_metrics import QualityMetrics
 
@@ -82,6 +83,7 @@ class Metrics:
             "whylight_torchserve_restarts", "How often TorchServe died and was started again.", registry=registry
         )
         self.quality = QualityMetrics(registry)
+        self.cache = CacheMetrics(registry)
 
     def looked_at(self, model: str, lane: str, ready: int, total: int) -> None:
         """Record the workers of a model's lane; from the first look on its queue has series too, also while empty.

@@ -1,5 +1,6 @@
 """The one struct per request from which the reply's timings, the metrics and the log line are made."""
 
+import enum
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,28 @@ from dataclasses import dataclass, field
 from service.identity.caller import NOBODY, Caller
 
 STAGES = ("admission", "transport", "decode", "compute", "render", "quality")
+
+
+class CacheOutcome(enum.StrEnum):
+    """Whether an answer was computed for its request: types.proto says what each means."""
+
+    MISS = "miss"
+    HIT = "hit"
+    SHARED = "shared"
+    BYPASS = "bypass"
+
+
+@dataclass(frozen=True)
+class CacheUse:
+    """How an answer came about, and how many seconds ago a kept one was computed."""
+
+    outcome: CacheOutcome
+    age: float = 0.0
+
+    @property
+    def repeated(self) -> bool:
+        """Whether the same computation answers an earlier request as well."""
+        return self.outcome in (CacheOutcome.HIT, CacheOutcome.SHARED)
 
 
 @dataclass
@@ -23,6 +46,7 @@ class Observation:
         stages: seconds by stage, a subset of STAGES.
         started: time.perf_counter() at the beginning.
         caller: who asks.
+        cache: how the answer came about; None where no answers are kept.
     """
 
     request_id: str
@@ -32,6 +56,7 @@ class Observation:
     stages: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.perf_counter)
     caller: Caller = NOBODY
+    cache: CacheUse | None = None
 
     @property
     def elapsed(self) -> float:

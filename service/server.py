@@ -16,6 +16,8 @@ from prometheus_client import start_http_server
 from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
 from service.admission import Admission, limits
 from service.background import repeated
+from service.cache.store import Store
+from service.cache.work import CachedWork
 from service.catalog import Catalog
 from service.costs import Costs
 from service.explaining import Explaining
@@ -36,12 +38,13 @@ from service.servicer import ExplanationServicer
 from service.settings import Settings
 from service.streaming import Streaming
 from service.torchserve.client import WorkerClient
-from service.work import Workers
+from service.work import Work, Workers
 from service.worker import Worker, start_worker
 
 ENVELOPE_BYTES = 64 * 1024
 CHECK_INTERVAL = 5.0  # seconds between two looks for models that were not checked yet
 
+TIDY_INTERVAL = 60.0  # seconds between two looks for answers that are too old
 RELOAD_INTERVAL = 1.0  # seconds between two looks at the clients file
 
 logger = logging.getLogger(__name__)
@@ -93,7 +96,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             await stack.enter_async_context(repeated(checks.look, CHECK_INTERVAL))
         patience = Patience(Hub(), metrics)
         await stack.enter_async_context(patience.running())
-        work = Workers(catalog, admission, client, costs, patience, settings.longest_timeout)
+        workers = Workers(catalog, admission, client, costs, patience, settings.longest_timeout)
+        work = await stack.enter_async_context(kept(settings, workers, catalog, metrics))
         explaining = Explaining(work, metrics, sampler)
         servicer = ExplanationServicer(settings, catalog, explaining, Streaming(explaining, work), costs)
         gate = await stack.enter_async_context(identity(settings))
@@ -107,6 +111,17 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             logger.info("draining: answering what was accepted")
             await health_servicer.enter_graceful_shutdown()
             await server.stop(settings.drain_timeout)
+
+
+@contextlib.asynccontextmanager
+async def kept(settings: Settings, work: Work, catalog: Catalog, metrics: Metrics) -> AsyncIterator[Work]:
+    """The same work with its answers kept, unless the settings leave no room for them."""
+    if not settings.cache_bytes:
+        yield work
+        return
+    store = Store(settings.cache_bytes, settings.cache_seconds, metrics.cache)
+    async with repeated(store.tidy, TIDY_INTERVAL):
+        yield CachedWork(work, catalog, store, metrics.cache)
 
 
 def _policy(settings: Settings) -> Policy:

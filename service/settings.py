@@ -112,6 +112,12 @@ class Settings(BaseSettings):
     quality_budget: float = Field(default=0.5, gt=0, le=1)
     """Seconds of each second that measuring may keep its workers busy, on average."""
 
+    cache_bytes: int = Field(default=256 * MEBIBYTE, ge=0)
+    """Bytes for answers that are kept, in memory only, for the client that got them. 0: none are kept or shared."""
+
+    cache_seconds: float = Field(default=3600.0, gt=0)
+    """Seconds for which an answer is kept."""
+
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     """Least severe level that is logged."""
 

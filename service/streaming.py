@@ -94,7 +94,7 @@ class Streaming:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _predict(self, command: ExplainCommand, model: DeployedModel, deadline: float) -> api.PredictResponse:
-        bare = PredictCommand(command.model, command.image, command.top_k)
+        bare = PredictCommand(command.model, command.image, command.top_k, no_cache=command.no_cache)
         return await self._aside(bare, model, deadline, "", from_result.to_predict_response)
 
     async def _preview(self, command: ExplainCommand, model: DeployedModel, deadline: float) -> api.ExplainResponse:

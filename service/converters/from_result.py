@@ -6,7 +6,7 @@ from protos.explain.v1 import explanation_service_pb2 as api
 from protos.explain.v1 import types_pb2
 from protos.worker.v1 import worker_pb2
 from service.catalog import DeployedModel
-from service.observation import Observation
+from service.observation import CacheUse, Observation
 
 LOW_CONFIDENCE = 0.5
 INTERPRETATION = (
@@ -67,7 +67,14 @@ def _provenance(result: worker_pb2.ImageResult, model: DeployedModel, observatio
         target_layer=result.target_layer,
         device=known.device,
         library_versions=known.library_versions,
+        cache=_cache(observation.cache),
     )
+
+
+def _cache(use: CacheUse | None) -> types_pb2.CacheUse | None:
+    if use is None:
+        return None
+    return types_pb2.CacheUse(outcome=f"CACHE_OUTCOME_{use.outcome.name}", age=_duration(use.age) if use.age else None)
 
 
 def _timings(observation: Observation) -> types_pb2.Timings:

@@ -47,7 +47,7 @@ def to_predict_command(request: api.PredictRequest, model: DeployedModel, max_im
     top_k = _top_k(request, checks)
     _check_image(request.image, max_image_bytes, checks)
     checks.finish()
-    return PredictCommand(model.name, request.image, top_k)
+    return PredictCommand(model.name, request.image, top_k, no_cache=request.no_cache)
 
 
 def to_explain_command(request: api.ExplainRequest, model: DeployedModel, max_image_bytes: int) -> ExplainCommand:
@@ -78,6 +78,7 @@ def to_explain_command(request: api.ExplainRequest, model: DeployedModel, max_im
         output=output,
         quality=request.quality,
         allow_partial=request.allow_partial,
+        no_cache=request.no_cache,
     )
 
 

@@ -40,8 +40,9 @@ SECONDS = 20.0
 def send_some(stub: api_grpc.ExplanationServiceStub) -> None:
     """Predictions, explanations, a listing, and the mistakes that clients make."""
     for model in MODELS:
-        stub.Predict(api.PredictRequest(model=model, image=IMAGE))
-        stub.Explain(explain(model=model))
+        for no_cache in (True, False):
+            stub.Predict(api.PredictRequest(model=model, image=IMAGE, no_cache=no_cache))
+            stub.Explain(explain(model=model, no_cache=no_cache))
     stub.ListModels(api.ListModelsRequest())
     for wrong in (explain(model="nobody"), explain(b"no image")):
         with contextlib.suppress(grpc.RpcError):
@@ -50,7 +51,7 @@ def send_some(stub: api_grpc.ExplanationServiceStub) -> None:
 
 def send_samples(stub: api_grpc.ExplanationServiceStub) -> None:
     """Explanations of the one model of the second service, which measures each."""
-    stub.Explain(explain())
+    stub.Explain(explain(no_cache=True))
 
 
 @contextlib.contextmanager

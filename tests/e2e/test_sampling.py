@@ -51,7 +51,7 @@ def test_every_explanation_is_measured(sampled: Launched, sampled_stub: api_grpc
     """With a share of 1: each is counted, each figure has it, and no client gets to see any of it."""
     where = {"model": MODEL, "method": "layer_cam"}
     for _ in range(EXPLANATIONS):
-        request = explain(method={"layer_cam": {}}, targets=classes(*SAMPLE["labels"]))
+        request = explain(method={"layer_cam": {}}, targets=classes(*SAMPLE["labels"]), no_cache=True)
         response = sampled_stub.Explain(request, timeout=30)
         assert not any(explanation.quality for explanation in response.explanations)
     samples = "explain_quality_samples_total"

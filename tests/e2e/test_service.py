@@ -139,7 +139,7 @@ def test_bad_input_gets_its_status_and_the_next_request_works(
 def test_mixed_requests_at_once_equal_the_same_ones_in_turn(stub: api_grpc.ExplanationServiceStub) -> None:
     """Batching by the worker never shows in an answer, also with bad neighbours."""
     requests = [
-        explain(model=model, targets=classes(index), top_k=10) for model in MODELS for index in range(10)
+        explain(model=model, targets=classes(index), top_k=10, no_cache=True) for model in MODELS for index in range(10)
     ] + [explain(b"bad neighbour")] * 4
 
     def call(request: api.ExplainRequest) -> api.ExplainResponse | None:

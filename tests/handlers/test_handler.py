@@ -464,3 +464,17 @@ def test_a_long_method_ends_at_the_deadline(handler: TorchServeHandler, method: 
     assert time.perf_counter() - started < 2
     (good,) = ask(handler, work(method=GRAD_CAM))
     assert good.status == OK
+
+
+def test_the_answer_says_what_it_depends_on(handler: TorchServeHandler) -> None:
+    """Two encodings of the same pixels have the same digest; other pixels, and a picture of them, have others."""
+    picture = photograph()
+    flipped = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    files = [encode(picture), encode(picture, "BMP"), encode(flipped)]
+    plain = [answer.image for answer in ask(handler, *(work(data, GRAD_CAM) for data in files))]
+    drawn = [answer.image for answer in ask(handler, *(work(data, GRAD_CAM, output=ALL) for data in files))]
+    for answers in (plain, drawn):
+        assert answers[0].content_digest == answers[1].content_digest != answers[2].content_digest
+    assert plain[0].content_digest != drawn[0].content_digest
+    assert [answer.image.format for answer in plain] == ["PNG", "BMP", "PNG"]
+    assert plain[0].weights_digest.startswith("sha256:")

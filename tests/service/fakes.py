@@ -12,6 +12,8 @@ from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
 from protos.explain.v1 import types_pb2
 from protos.worker.v1 import worker_pb2
 from service.admission import Admission, limits
+from service.cache.store import Store
+from service.cache.work import CachedWork
 from service.catalog import Catalog
 from service.costs import Costs
 from service.explaining import Explaining
@@ -27,7 +29,7 @@ from service.servicer import ExplanationServicer
 from service.settings import Settings
 from service.streaming import Streaming
 from service.torchserve.client import ModelWorkers
-from service.work import Workers
+from service.work import Work, Workers
 
 LABELS = ("cat", "dog", "crane", "crane")
 MODEL = "tiny"
@@ -152,7 +154,7 @@ class Front:
             self.sampler = Sampler(policy, worker, self.metrics.quality, settings.quality_budget)  # type: ignore[arg-type]
         quotas = Quotas(clock=lambda: self.now)
         self.patience = Patience(Hub(), self.metrics)
-        self.work = Workers(
+        self.work: Work = Workers(
             self.catalog,
             self.admission,
             worker,  # type: ignore[arg-type]
@@ -160,6 +162,9 @@ class Front:
             self.patience,
             settings.longest_timeout,
         )
+        if settings.cache_bytes:
+            store = Store(settings.cache_bytes, settings.cache_seconds, self.metrics.cache, clock=lambda: self.now)
+            self.work = CachedWork(self.work, self.catalog, store, self.metrics.cache)
         explaining = Explaining(self.work, self.metrics, self.sampler, quotas)
         streaming = Streaming(explaining, self.work)
         self.servicer = ExplanationServicer(settings, self.catalog, explaining, streaming, self.costs)
@@ -194,9 +199,9 @@ async def front(
 
     The model has workers for predictions, and for each of `lanes` besides.
 
-    What its sampler draws by `policy` waits until a test measures it.
+    What its sampler draws by `policy` waits until a test measures it. It keeps no answers unless told to.
     """
-    chosen = Settings(_env_file=None, **{"port": 0, **settings})  # type: ignore[arg-type]
+    chosen = Settings(_env_file=None, **{"port": 0, "cache_bytes": 0, **settings})  # type: ignore[arg-type]
     made = Front(FakeWorker(), chosen, policy, lanes)
     made.worker.add_lanes(*lanes)
     async with identity(chosen, interval=RELOAD_INTERVAL) as gate, made.patience.running():

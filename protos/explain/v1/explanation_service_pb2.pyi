@@ -26,16 +26,18 @@ COLOR_MAP_CIVIDIS: ColorMap
 COLOR_MAP_INFERNO: ColorMap
 
 class PredictRequest(_message.Message):
-    __slots__ = ("model", "model_version", "image", "top_k")
+    __slots__ = ("model", "model_version", "image", "top_k", "no_cache")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
+    NO_CACHE_FIELD_NUMBER: _ClassVar[int]
     model: str
     model_version: str
     image: bytes
     top_k: int
-    def __init__(self, model: _Optional[str] = ..., model_version: _Optional[str] = ..., image: _Optional[bytes] = ..., top_k: _Optional[int] = ...) -> None: ...
+    no_cache: bool
+    def __init__(self, model: _Optional[str] = ..., model_version: _Optional[str] = ..., image: _Optional[bytes] = ..., top_k: _Optional[int] = ..., no_cache: _Optional[bool] = ...) -> None: ...
 
 class PredictResponse(_message.Message):
     __slots__ = ("predictions", "image", "provenance", "timings", "warnings")
@@ -88,7 +90,7 @@ class OutputOptions(_message.Message):
     def __init__(self, resolution: _Optional[_Union[_types_pb2.MapResolution, str]] = ..., map_png: _Optional[bool] = ..., overlay_png: _Optional[bool] = ..., color_map: _Optional[_Union[ColorMap, str]] = ..., overlay_opacity: _Optional[float] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
-    __slots__ = ("model", "model_version", "image", "targets", "method", "output", "top_k", "quality", "allow_partial")
+    __slots__ = ("model", "model_version", "image", "targets", "method", "output", "top_k", "quality", "allow_partial", "no_cache")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
@@ -98,6 +100,7 @@ class ExplainRequest(_message.Message):
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     QUALITY_FIELD_NUMBER: _ClassVar[int]
     ALLOW_PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    NO_CACHE_FIELD_NUMBER: _ClassVar[int]
     model: str
     model_version: str
     image: bytes
@@ -107,7 +110,8 @@ class ExplainRequest(_message.Message):
     top_k: int
     quality: _quality_pb2.QualityOptions
     allow_partial: bool
-    def __init__(self, model: _Optional[str] = ..., model_version: _Optional[str] = ..., image: _Optional[bytes] = ..., targets: _Optional[_Union[Targets, _Mapping]] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., output: _Optional[_Union[OutputOptions, _Mapping]] = ..., top_k: _Optional[int] = ..., quality: _Optional[_Union[_quality_pb2.QualityOptions, _Mapping]] = ..., allow_partial: _Optional[bool] = ...) -> None: ...
+    no_cache: bool
+    def __init__(self, model: _Optional[str] = ..., model_version: _Optional[str] = ..., image: _Optional[bytes] = ..., targets: _Optional[_Union[Targets, _Mapping]] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., output: _Optional[_Union[OutputOptions, _Mapping]] = ..., top_k: _Optional[int] = ..., quality: _Optional[_Union[_quality_pb2.QualityOptions, _Mapping]] = ..., allow_partial: _Optional[bool] = ..., no_cache: _Optional[bool] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
     __slots__ = ("predictions", "explanations", "image", "provenance", "timings", "warnings", "interpretation")

@@ -48,6 +48,14 @@ class WarningCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     WARNING_CODE_METHODS_DISAGREE: _ClassVar[WarningCode]
     WARNING_CODE_PARTIAL: _ClassVar[WarningCode]
 
+class CacheOutcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CACHE_OUTCOME_UNSPECIFIED: _ClassVar[CacheOutcome]
+    CACHE_OUTCOME_MISS: _ClassVar[CacheOutcome]
+    CACHE_OUTCOME_HIT: _ClassVar[CacheOutcome]
+    CACHE_OUTCOME_SHARED: _ClassVar[CacheOutcome]
+    CACHE_OUTCOME_BYPASS: _ClassVar[CacheOutcome]
+
 class ModelState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     MODEL_STATE_UNSPECIFIED: _ClassVar[ModelState]
@@ -91,6 +99,11 @@ WARNING_CODE_UNSTABLE: WarningCode
 WARNING_CODE_BORDER_MASS_HIGH: WarningCode
 WARNING_CODE_METHODS_DISAGREE: WarningCode
 WARNING_CODE_PARTIAL: WarningCode
+CACHE_OUTCOME_UNSPECIFIED: CacheOutcome
+CACHE_OUTCOME_MISS: CacheOutcome
+CACHE_OUTCOME_HIT: CacheOutcome
+CACHE_OUTCOME_SHARED: CacheOutcome
+CACHE_OUTCOME_BYPASS: CacheOutcome
 MODEL_STATE_UNSPECIFIED: ModelState
 MODEL_STATE_LOADING: ModelState
 MODEL_STATE_READY: ModelState
@@ -225,8 +238,16 @@ class Explanation(_message.Message):
     partial: Partial
     def __init__(self, target: _Optional[_Union[ClassScore, _Mapping]] = ..., map: _Optional[_Union[SaliencyMap, _Mapping]] = ..., map_png: _Optional[bytes] = ..., overlay_png: _Optional[bytes] = ..., quality: _Optional[_Iterable[_Union[_quality_pb2.QualityFigure, _Mapping]]] = ..., partial: _Optional[_Union[Partial, _Mapping]] = ...) -> None: ...
 
+class CacheUse(_message.Message):
+    __slots__ = ("outcome", "age")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    AGE_FIELD_NUMBER: _ClassVar[int]
+    outcome: CacheOutcome
+    age: _duration_pb2.Duration
+    def __init__(self, outcome: _Optional[_Union[CacheOutcome, str]] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
 class Provenance(_message.Message):
-    __slots__ = ("request_id", "model", "model_version", "weights_digest", "preprocessing_digest", "method", "target_layer", "device", "library_versions", "precision")
+    __slots__ = ("request_id", "model", "model_version", "weights_digest", "preprocessing_digest", "method", "target_layer", "device", "library_versions", "precision", "cache")
     class LibraryVersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -244,6 +265,7 @@ class Provenance(_message.Message):
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     LIBRARY_VERSIONS_FIELD_NUMBER: _ClassVar[int]
     PRECISION_FIELD_NUMBER: _ClassVar[int]
+    CACHE_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     model: str
     model_version: str
@@ -254,7 +276,8 @@ class Provenance(_message.Message):
     device: str
     library_versions: _containers.ScalarMap[str, str]
     precision: Precision
-    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., weights_digest: _Optional[str] = ..., preprocessing_digest: _Optional[str] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., target_layer: _Optional[str] = ..., device: _Optional[str] = ..., library_versions: _Optional[_Mapping[str, str]] = ..., precision: _Optional[_Union[Precision, str]] = ...) -> None: ...
+    cache: CacheUse
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., weights_digest: _Optional[str] = ..., preprocessing_digest: _Optional[str] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., target_layer: _Optional[str] = ..., device: _Optional[str] = ..., library_versions: _Optional[_Mapping[str, str]] = ..., precision: _Optional[_Union[Precision, str]] = ..., cache: _Optional[_Union[CacheUse, _Mapping]] = ...) -> None: ...
 
 class Timings(_message.Message):
     __slots__ = ("total", "admission", "transport", "decode", "compute", "render", "quality")
