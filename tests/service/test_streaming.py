@@ -53,7 +53,8 @@ class Steps:
         self.lines.append(line)
         line.open()
         try:
-            for self.done in range(1, self._steps + 1):
+            for step in range(1, self._steps + 1):
+                self.done = step
                 progress = worker_pb2.Progress(step=self.done, steps=self._steps, objective=0.5 * self.done)
                 if line.due(maps=True):
                     progress.maps.add(target_index=1, map=saliency(VALUES))
@@ -84,9 +85,13 @@ async def everything(call: object) -> list[api.StreamExplainResponse]:
 async def refused(call: object) -> tuple[list[str], grpc.aio.AioRpcError]:
     """What came before the refusal, and the refusal."""
     events: list[api.StreamExplainResponse] = []
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
+
+    async def read() -> None:
         async for event in call:  # type: ignore[attr-defined]
             events.append(event)
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await read()
     return kinds(events), caught.value
 
 
