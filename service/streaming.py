@@ -16,9 +16,9 @@ from service.explaining import Explaining
 from service.observation import Observation, observing
 from service.work import Work
 
-# Seconds that the explanation lets the prediction and the preview go first. Where they share a queue, as in a TorchServe
-# of somebody else, they would otherwise share a batch, which is answered as a whole.
-HEAD_START = 0.02
+# Seconds at most that the explanation lets the prediction and the preview go first. Where they share a queue, as in a
+# TorchServe of somebody else, they would otherwise share a batch, and that is answered as a whole.
+HEAD_START = 0.25
 PREVIEW = method_pb2.Method(grad_cam=method_pb2.GradCam())
 
 Answer = TypeVar("Answer", api.PredictResponse, api.ExplainResponse)

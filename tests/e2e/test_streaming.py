@@ -1,9 +1,12 @@
 """An explanation as it is made, through the whole way: order, progress, cancel, and a deadline that comes too early."""
 
 import re
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import pytest
@@ -12,9 +15,10 @@ from protos.explain.v1 import explanation_service_pb2 as api
 from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
 from protos.explain.v1 import method_pb2, types_pb2
 from service.launch import Launched
-from tests.e2e.test_service import explain
+from tests.e2e.test_service import IMAGE, explain
 
 pytestmark = pytest.mark.e2e
+ROOT = Path(__file__).resolve().parents[2]
 LONG = 1000  # steps: several seconds
 LABELS = 'method="opti_cam",model="digits-cnn"'
 
@@ -35,8 +39,10 @@ def kinds(events: list[api.StreamExplainResponse]) -> Iterator[str]:
 
 
 def test_a_stream_tells_in_order_and_ends_with_what_explain_answers(stub: api_grpc.ExplanationServiceStub) -> None:
-    """Prediction, fast map, steps that count up with an objective that never falls and maps, the same map as Explain's."""
-    request = api.StreamExplainRequest(request=opti_cam(60), progress_maps=True, progress_interval={"nanos": 50_000_000})
+    """Prediction, fast map, steps that count up with an objective that never falls, and the same map as Explain's."""
+    unary = stub.Explain(opti_cam(60), timeout=120)
+    interval = {"nanos": 50_000_000}
+    request = api.StreamExplainRequest(request=opti_cam(60), progress_maps=True, progress_interval=interval)
     events = list(stub.StreamExplain(request, timeout=120))
     order = list(kinds(events))
     assert order[:2] == ["prediction", "preview"]
@@ -49,7 +55,7 @@ def test_a_stream_tells_in_order_and_ends_with_what_explain_answers(stub: api_gr
     assert {each.steps for each in steps} == {60}
     objectives = [each.objective for each in steps]
     assert objectives == sorted(objectives)
-    result, unary = events[-1].result, stub.Explain(opti_cam(60), timeout=120)
+    result = events[-1].result
     assert result.predictions == unary.predictions == events[0].prediction.predictions
     assert result.explanations == unary.explanations
     preview = events[1].preview
@@ -93,3 +99,17 @@ def test_a_deadline_gives_the_best_map_so_far_where_that_is_allowed(stub: api_gr
     with pytest.raises(grpc.RpcError) as caught:
         stub.Explain(opti_cam(LONG), timeout=1)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_the_example_of_the_documentation_runs_as_it_stands(service: Launched, tmp_path: Path) -> None:
+    """Pasted into a file, it prints the class, the steps, and that the map is complete."""
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "streaming.md").read_text(), re.DOTALL)
+    assert code is not None
+    (tmp_path / "photo.jpg").write_bytes(IMAGE)
+    (tmp_path / "call.py").write_text(code.group(1).replace("127.0.0.1:50051", service.address))
+    command = [sys.executable, "call.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert any(re.fullmatch(r"\d+ of 100: -?\d+\.\d+", line) for line in lines[1:-1])
+    assert lines[-1] == "complete"
