@@ -25,6 +25,7 @@ from service.identity.caller import Precision, Role
 from service.identity.tokens import clients_entry, new_token, write_token
 from service.plugins import add_commands
 from service.settings import Settings
+from service.stream_display import show_stream
 from service.torchserve.errors import TorchServeError
 
 app = typer.Typer(help="Predictions of image classifiers, and why.", no_args_is_help=True, add_completion=False)
@@ -33,6 +34,7 @@ err = Console(stderr=True)
 
 Address = Annotated[str, typer.Option(envvar="WHYLIGHT_ADDRESS", help="host:port of the service.")]
 DEFAULT_ADDRESS = "127.0.0.1:50051"
+DEFAULT_TIMEOUT = 60.0
 
 START_ERRORS = (server.StartError, ManifestError, ArchiveError, TorchServeError)
 
@@ -94,6 +96,9 @@ def explain(
     ] = None,
     compare_with: Annotated[str | None, typer.Option(help="Second method, name or name:parameter=value,...")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Overlay PNG to write.")] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Show how far the explanation is.")] = False,
+    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds to wait for the answer.")] = DEFAULT_TIMEOUT,
+    allow_partial: Annotated[bool, typer.Option("--allow-partial", help="Take the best map within --timeout.")] = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Ask for a prediction and its explanation."""
@@ -105,9 +110,10 @@ def explain(
             targets=build_targets(target or [], top_k),
             output=api.OutputOptions(overlay_png=output is not None),
             quality=build_quality(quality or [], compare_with),
+            allow_partial=allow_partial,
         )
-        with Client(address, access=access) as client, err.status("waiting for the service"):
-            response = client.explain(request)
+        with Client(address, timeout, access) as client:
+            response = (show_stream if stream else _wait_for)(client, request, err)
     except (CallError, OSError) as error:
         _fail(error)
     _print_predictions(response)
@@ -119,6 +125,11 @@ def explain(
         code = types_pb2.WarningCode.Name(warning.code).removeprefix("WARNING_CODE_")
         where = f" (class {warning.target_index})" if warning.HasField("target_index") else ""
         err.print(f"[yellow]{code}{where}: {warning.message}", highlight=False)
+
+
+def _wait_for(client: Client, request: api.ExplainRequest, console: Console) -> api.ExplainResponse:
+    with console.status("waiting for the service"):
+        return client.explain(request)
 
 
 def _print_predictions(response: api.ExplainResponse) -> None:

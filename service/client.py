@@ -1,7 +1,7 @@
 """A small client of the service for the command line: errors as text a person can act on."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -50,6 +50,16 @@ class Client:
     def explain(self, request: api.ExplainRequest) -> api.ExplainResponse:
         """Predict and explain one image."""
         return self._call(self._stub.Explain, request)  # type: ignore[no-any-return]
+
+    def stream_explain(self, request: api.StreamExplainRequest) -> Generator[api.StreamExplainResponse, None, None]:
+        """Predict and explain one image, and tell of it meanwhile. Closing the generator ends the work."""
+        call = self._stub.StreamExplain(request, timeout=self._timeout, metadata=self._metadata)
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise CallError(describe_error(error), error.code().name) from None
+        finally:
+            call.cancel()
 
     def models(self) -> Sequence[Any]:
         """The deployed models."""

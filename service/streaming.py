@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 from collections.abc import AsyncGenerator, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from protos.explain.v1 import explanation_service_pb2 as api
 from protos.explain.v1 import method_pb2, quality_pb2
@@ -16,6 +16,9 @@ from service.explaining import Explaining
 from service.observation import Observation, observing
 from service.work import Work
 
+# Seconds at most that the explanation lets the prediction and the preview go first. Where they share a queue, as in a
+# TorchServe of somebody else, they would otherwise share a batch, and that is answered as a whole.
+HEAD_START = 0.25
 PREVIEW = method_pb2.Method(grad_cam=method_pb2.GradCam())
 
 Answer = TypeVar("Answer", api.PredictResponse, api.ExplainResponse)
@@ -69,12 +72,11 @@ class Streaming:
         self._explaining.charge(command)
         preview_command = _preview(command, model) if options.preview else None
         watch = LatestStep(options)
-        # In this order, because where all workers share a queue the prediction must not stand behind the explanation.
         prediction = asyncio.create_task(self._predict(command, model, deadline))
         preview = asyncio.create_task(self._preview(preview_command, model, deadline)) if preview_command else None
-        result = asyncio.create_task(self._explaining.explain_charged(command, model, deadline, watch))
+        fast: list[asyncio.Task[Any]] = [prediction] if preview is None else [prediction, preview]
+        result = asyncio.create_task(self._explain(fast, command, model, deadline, watch))
         result.add_done_callback(lambda _: watch.changed.set())
-        tasks = [task for task in (prediction, preview, result) if task is not None]
         try:
             await _first_of(prediction, result)
             yield api.StreamExplainResponse(prediction=await prediction)
@@ -89,9 +91,20 @@ class Streaming:
                     yield api.StreamExplainResponse(progress=_to_progress(step))
             yield api.StreamExplainResponse(result=await result)
         finally:
-            for task in tasks:
+            for task in (*fast, result):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*fast, result, return_exceptions=True)
+
+    async def _explain(
+        self,
+        fast: "list[asyncio.Task[Any]]",
+        command: ExplainCommand,
+        model: DeployedModel,
+        deadline: float,
+        watch: LatestStep,
+    ) -> api.ExplainResponse:
+        await asyncio.wait(fast, timeout=HEAD_START)
+        return await self._explaining.explain_charged(command, model, deadline, watch)
 
     async def _predict(self, command: ExplainCommand, model: DeployedModel, deadline: float) -> api.PredictResponse:
         bare = PredictCommand(command.model, command.image, command.top_k, no_cache=command.no_cache)

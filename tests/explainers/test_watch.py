@@ -122,6 +122,31 @@ def test_a_stopped_mean_is_the_mean_of_what_there_is() -> None:
             assert_equal(a, b)
 
 
+class Gazer(Recorder):
+    """A watch that wants to see the maps so far at one step, and asks to stop right there."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__(stops_at=at)
+        self.seen: list[list[ImageResult]] = []
+        self._at = at
+
+    def wants_maps(self) -> bool:
+        return len(self.calls) + 1 == self._at
+
+    def maps(self, results: list[ImageResult]) -> None:
+        self.seen.append(results)
+
+
+@pytest.mark.parametrize("name", ["extremal_perturbation", "opti_cam", "rise"])
+def test_the_maps_so_far_are_what_stopping_there_would_give(name: str) -> None:
+    """For every image and target; they are made for who wants to see them only."""
+    watch = Gazer(at=2)
+    stopped = explain(name, watch)
+    (seen,) = watch.seen
+    for a, b in zip(seen, stopped, strict=True):
+        assert_equal(a, b)
+
+
 def test_closed_forms_have_nothing_to_watch() -> None:
     """Ablation-CAM before a linear head takes one pass, and no step."""
     watch = Recorder()

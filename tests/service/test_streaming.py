@@ -15,6 +15,7 @@ from protos.worker.v1 import worker_pb2
 from service.commands import StreamOptions
 from service.converters.saliency import map_values
 from service.errors import WorkerUnavailableError
+from service.sampling.policy import Policy, Rule
 from service.streaming import LatestStep
 from tests.service.fakes import MODEL, Front, front
 from tests.service.identity.people import bearer, entry, write_clients
@@ -53,7 +54,8 @@ class Steps:
         self.lines.append(line)
         line.open()
         try:
-            for self.done in range(1, self._steps + 1):
+            for step in range(1, self._steps + 1):
+                self.done = step
                 progress = worker_pb2.Progress(step=self.done, steps=self._steps, objective=0.5 * self.done)
                 if line.due(maps=True):
                     progress.maps.add(target_index=1, map=saliency(VALUES))
@@ -84,9 +86,13 @@ async def everything(call: object) -> list[api.StreamExplainResponse]:
 async def refused(call: object) -> tuple[list[str], grpc.aio.AioRpcError]:
     """What came before the refusal, and the refusal."""
     events: list[api.StreamExplainResponse] = []
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
+
+    async def read() -> None:
         async for event in call:  # type: ignore[attr-defined]
             events.append(event)
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await read()
     return kinds(events), caught.value
 
 
@@ -271,6 +277,23 @@ async def test_allow_partial_reaches_the_worker_and_the_mark_comes_back() -> Non
         assert types_pb2.WARNING_CODE_PARTIAL in [warning.code for warning in last.result.warnings]
         asked = {each.image.method.WhichOneof("method"): each.image.allow_partial for each in service.worker.requests}
         assert asked == {None: False, "grad_cam": False, "layer_cam": True}
+
+
+@pytest.mark.parametrize("partial", [True, False])
+async def test_a_partial_map_is_no_quality_sample(partial: bool) -> None:
+    """How good it is would say nothing of the method; a whole one is drawn once."""
+    async with front(policy=Policy(rules=(Rule(share=1.0),))) as service:
+
+        def answer(request: worker_pb2.WorkRequest) -> worker_pb2.WorkResponse:
+            response = precise(request)
+            for explanation in response.image.explanations if partial else ():
+                explanation.partial.CopyFrom(types_pb2.Partial(step=2, steps=4))
+            return response
+
+        service.worker.answer = answer
+        await everything(stream(service))
+        assert service.sampler is not None
+        assert len(service.sampler._waiting) == (0 if partial else 1)
 
 
 @pytest.mark.parametrize(
