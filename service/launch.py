@@ -35,7 +35,7 @@ class Launched:
 
 
 @contextlib.contextmanager
-def launched(settings: Mapping[str, object] | None = None, timeout: float = 300.0) -> Iterator[Launched]:
+def launched(settings: Mapping[str, object] | None = None, timeout: float = 330.0) -> Iterator[Launched]:
     """Start `whylight serve` on free loopback ports, wait until every model is ready, and stop it at the end.
 
     Args:

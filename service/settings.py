@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     health_interval: float = Field(default=0.5, gt=0, le=60)
     """Seconds between two looks at the workers."""
 
-    start_timeout: float = Field(default=180.0, gt=0)
+    start_timeout: float = Field(default=300.0, gt=0)
     """Seconds within which every model must be ready after the start."""
 
     drain_timeout: float = Field(default=30.0, ge=0)

@@ -50,15 +50,16 @@ class WorkerClient:
         raise _failure(model, reply)
 
     async def worker_states(self) -> dict[str, ModelWorkers]:
-        """How the workers of every model are, by name. A model whose archive could not be read is missing.
-
-        At most 100 models, TorchServe's page.
+        """How the workers of every registration are, by name. One whose archive could not be read is missing.
 
         Raises:
             WorkerUnavailableError, DeadlineError: TorchServe does not answer.
             InternalError: it answers nonsense.
         """
-        names = parse_names(await self._ask("models"))
+        names, token = parse_names(await self._ask("models"))
+        while token is not None:  # TorchServe names a hundred at once
+            more, token = parse_names(await self._ask("models", next_page_token=token))
+            names += more
         states = await asyncio.gather(*(self._workers(name) for name in names))
         return {state.name: state for state in states}
 
@@ -80,8 +81,8 @@ class WorkerClient:
     async def _workers(self, name: str) -> ModelWorkers:
         return parse_workers(name, await self._ask("models", name, "all"))
 
-    async def _ask(self, *path: str) -> Reply:
-        return await self._management.request("GET", path, _STATE_TIMEOUT)
+    async def _ask(self, *path: str, **query: str) -> Reply:
+        return await self._management.request("GET", path, _STATE_TIMEOUT, query=query or None)
 
 
 def _failure(model: str, reply: Reply) -> ServiceError:

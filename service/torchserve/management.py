@@ -38,14 +38,16 @@ class ModelWorkers:
         return self.ready > 0
 
 
-def parse_names(reply: Reply) -> list[str]:
-    """The names in an answer to GET /models.
+def parse_names(reply: Reply) -> tuple[list[str], str | None]:
+    """The names in an answer to GET /models, and the token with which to ask for more, where there are more.
 
     Raises:
         InternalError: it is no such answer.
     """
     with _understandable():
-        return [model["modelName"] for model in _content(reply)["models"]]
+        content = _content(reply)
+        token = content.get("nextPageToken")
+        return [model["modelName"] for model in content["models"]], None if token is None else str(token)
 
 
 def parse_workers(name: str, reply: Reply) -> ModelWorkers:
@@ -78,5 +80,5 @@ def _content(reply: Reply) -> Any:
 def _understandable() -> Iterator[None]:
     try:
         yield
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InternalError("the state of the model's workers cannot be understood") from error

@@ -12,9 +12,9 @@ from service.launch import Launched, launched
 
 
 @pytest.fixture(scope="package")
-def service() -> Iterator[Launched]:
-    """The service with the default models, in a process of its own."""
-    with launched() as running:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launched]:
+    """The service with the default models, in a process of its own; only the first one has lanes."""
+    with launched({"manifest": models(tmp_path_factory.mktemp("service"), lanes=1)}) as running:
         yield running
 
 
@@ -43,11 +43,25 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launched]:
         yield running
 
 
-def one_model(folder: Path) -> Path:
-    """A manifest of the first default model alone; its files stay where they are."""
-    head, first = DEFAULT_MANIFEST.read_text().split("[[models]]")[:2]
+def one_model(folder: Path, *, lanes: int = 0) -> Path:
+    """A manifest of the first default model alone; its files stay where they are. Arguments as for `models`."""
+    return models(folder, 1, lanes=lanes)
+
+
+def models(folder: Path, count: int = 2, *, lanes: int = 0) -> Path:
+    """A manifest of the first `count` default models; its files stay where they are.
+
+    The first `lanes` of them have lanes, as all do by default. Of the others one worker does everything: it starts
+    sooner.
+    """
+    head, *tables = DEFAULT_MANIFEST.read_text().split("[[models]]")
+    serving = "[models.serving]\n"
+    tables[lanes:] = [
+        table.replace(serving, f"{serving}fast_workers = 0\nslow_workers = 0\n") for table in tables[lanes:]
+    ]
+    text = "[[models]]".join([head, *tables[:count]])
     for relative in ("digits/", "weights/"):
-        first = first.replace(relative, f"{DEFAULT_MANIFEST.parent}/{relative}")
+        text = text.replace(relative, f"{DEFAULT_MANIFEST.parent}/{relative}")
     manifest = folder / "models.toml"
-    manifest.write_text(f"{head}[[models]]{first}")
+    manifest.write_text(text)
     return manifest

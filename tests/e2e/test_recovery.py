@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import psutil
@@ -14,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from protos.explain.v1 import explanation_service_pb2 as api
 from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
 from service.launch import Launched, launched
+from tests.e2e.conftest import models
 from tests.e2e.test_service import explain
 
 pytestmark = pytest.mark.e2e
@@ -21,9 +23,9 @@ RECOVERY_SECONDS = 120
 
 
 @pytest.fixture
-def victim() -> Iterator[Launched]:
-    """A service of the test's own."""
-    with launched() as running:
+def victim(tmp_path: Path) -> Iterator[Launched]:
+    """A service of the test's own, without lanes."""
+    with launched({"manifest": models(tmp_path)}) as running:
         yield running
 
 
@@ -89,7 +91,7 @@ def test_a_stopped_service_answers_what_it_accepted(victim: Launched) -> None:
         threads = [threading.Thread(target=call) for _ in range(8)]
         for thread in threads:
             thread.start()
-        metric = 'whylight_in_flight{lane="fast",model="digits-vit"} 8.0'
+        metric = 'whylight_in_flight{lane="predict",model="digits-vit"} 8.0'
         wait_for(lambda: metric in _metrics(victim) or len(answers) > 0, 5)
         victim.process.send_signal(signal.SIGTERM)
         for thread in threads:

@@ -36,6 +36,7 @@ class Pretender:
         self.key = KEY
         self.requests: list[web.Request] = []
         self.answer: Answer = self.echo
+        self.pages: list[list[str]] = [["m"]]
         self.url = ""
         self._runner: web.AppRunner | None = None
 
@@ -76,7 +77,9 @@ class Pretender:
         if request.headers.get("Authorization") != f"Bearer {self.key}":
             return failure(400, "InvalidKeyException", "Token Authorization failed.")
         if request.path == "/models":
-            return web.json_response({"models": [{"modelName": "m"}]})
+            page = int(request.query.get("next_page_token", 0))
+            more = {"nextPageToken": str(page + 1)} if page + 1 < len(self.pages) else {}
+            return web.json_response({"models": [{"modelName": name} for name in self.pages[page]], **more})
         if request.path.startswith("/models/"):
             return web.json_response([{"modelVersion": "1.0", "minWorkers": 1, "workers": [{"status": "READY"}]}])
         return await self.answer(request)
@@ -245,6 +248,12 @@ async def test_a_torchserve_that_runs_elsewhere(pretender: Pretender) -> None:
 async def test_states(client: WorkerClient) -> None:
     """The state of every model, by name."""
     assert await client.worker_states() == {"m": ModelWorkers("m", ("1.0",), 1, 1)}
+
+
+async def test_more_registrations_than_one_page(client: WorkerClient, pretender: Pretender) -> None:
+    """Three lanes each for forty models: TorchServe names a hundred at once."""
+    pretender.pages = [["a", "b"], ["c"], ["d"]]
+    assert sorted(await client.worker_states()) == ["a", "b", "c", "d"]
 
 
 async def test_workers_are_replaced(client: WorkerClient, pretender: Pretender) -> None:

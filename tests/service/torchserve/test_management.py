@@ -22,7 +22,9 @@ def version(name: str, least: int, *states: str) -> dict[str, object]:
 
 def test_names() -> None:
     """The list of models gives their names."""
-    assert parse_names(reply({"models": [{"modelName": "a"}, {"modelName": "b"}]})) == ["a", "b"]
+    models = [{"modelName": "a"}, {"modelName": "b"}]
+    assert parse_names(reply({"models": models})) == (["a", "b"], None)
+    assert parse_names(reply({"models": models, "nextPageToken": "100"})) == (["a", "b"], "100")
 
 
 @pytest.mark.parametrize(
