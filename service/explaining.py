@@ -23,6 +23,14 @@ class Explaining:
         self._sampler = sampler
         self._quotas = quotas or Quotas()
 
+    def charge(self, command: PredictCommand) -> None:
+        """Charge the caller's quota now for a command that is carried out later.
+
+        Raises:
+            QuotaError: the caller has none left.
+        """
+        self._quotas.charge(observation.current().caller, command)
+
     async def predict(self, command: PredictCommand, model: DeployedModel, deadline: float) -> api.PredictResponse:
         """Classify an image by `deadline`, a time of time.monotonic().
 

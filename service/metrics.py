@@ -2,6 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from service.job_metrics import JobMetrics
 from service.observation import Observation
 from service.quality_metrics import QualityMetrics
 
@@ -67,6 +68,7 @@ class Metrics:
             "whylight_torchserve_restarts", "How often TorchServe died and was started again.", registry=registry
         )
         self.quality = QualityMetrics(registry)
+        self.jobs = JobMetrics(registry)
 
     def looked_at(self, model: str, ready: int, total: int) -> None:
         """Record a model's workers; from the first look on its queue has series too, also while nobody waits."""

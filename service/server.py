@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+from google.longrunning import operations_pb2_grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
@@ -24,6 +25,11 @@ from service.identity.interceptor import IdentityInterceptor
 from service.identity.tls import server_credentials
 from service.identity.watched import UnusableFileError, WatchedFiles
 from service.interceptors import CallInterceptor
+from service.jobs.database import UnusableDatabaseError
+from service.jobs.jobs import Jobs
+from service.jobs.servicer import NAME as OPERATIONS
+from service.jobs.servicer import OperationsServicer
+from service.jobs.start import running_jobs
 from service.metrics import Metrics
 from service.monitor import SERVICE, Monitor
 from service.sampling.policy import Policy, PolicyError, Rule, load_policy
@@ -88,9 +94,11 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             checks = SanityChecks(catalog, client, metrics.quality)
             await stack.enter_async_context(repeated(checks.look, CHECK_INTERVAL))
         explaining = Explaining(Workers(admission, client), metrics, sampler)
-        servicer = ExplanationServicer(settings, catalog, explaining)
         gate = await stack.enter_async_context(identity(settings))
-        server, address = grpc_server(settings, servicer, health_servicer, metrics, gate)
+        jobs = await stack.enter_async_context(_jobs(settings, catalog, explaining, gate, metrics))
+        servicer = ExplanationServicer(settings, catalog, explaining, jobs)
+        operations = OperationsServicer(jobs, settings.default_timeout)
+        server, address = grpc_server(settings, servicer, operations, health_servicer, metrics, gate)
         monitor = _monitor(settings, worker, client, catalog, health_servicer, metrics)
         await stack.enter_async_context(monitor.running())
         await server.start()
@@ -99,7 +107,25 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         finally:
             logger.info("draining: answering what was accepted")
             await health_servicer.enter_graceful_shutdown()
+            await jobs.drain()
             await server.stop(settings.drain_timeout)
+
+
+@contextlib.asynccontextmanager
+async def _jobs(
+    settings: Settings, catalog: Catalog, explaining: Explaining, gate: Gate, metrics: Metrics
+) -> AsyncIterator[Jobs]:
+    """Jobs, for the length of a block.
+
+    Raises:
+        StartError: their database cannot be used.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            jobs = await stack.enter_async_context(running_jobs(settings, catalog, explaining, gate, metrics))
+        except UnusableDatabaseError as error:
+            raise StartError(str(error)) from None
+        yield jobs
 
 
 def _policy(settings: Settings) -> Policy:
@@ -157,6 +183,7 @@ async def identity(settings: Settings, interval: float = RELOAD_INTERVAL) -> Asy
 def grpc_server(
     settings: Settings,
     servicer: ExplanationServicer,
+    operations: OperationsServicer,
     health_servicer: health.aio.HealthServicer,
     metrics: Metrics,
     gate: Gate,
@@ -175,8 +202,9 @@ def grpc_server(
     interceptors = [CallInterceptor(metrics), IdentityInterceptor(gate)]
     server = grpc.aio.server(interceptors=interceptors, options=options)
     api_grpc.add_ExplanationServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
+    operations_pb2_grpc.add_OperationsServicer_to_server(operations, server)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    reflection.enable_server_reflection((SERVICE, OPERATIONS, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     try:
         port = _listen(server, settings)
     except UnusableFileError as error:

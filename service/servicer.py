@@ -4,6 +4,7 @@ import time
 from typing import Any, TypeAlias
 
 import grpc
+from google.longrunning import operations_pb2
 
 from protos.explain.v1 import explanation_service_pb2 as api
 from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
@@ -12,6 +13,7 @@ from service import observation
 from service.catalog import Catalog, DeployedModel
 from service.converters import to_command
 from service.explaining import Explaining
+from service.jobs.jobs import Jobs
 from service.settings import Settings
 
 # Quoted: only the type stubs know it as generic.
@@ -21,10 +23,11 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 class ExplanationServicer(api_grpc.ExplanationServiceServicer):
     """explain.v1.ExplanationService."""
 
-    def __init__(self, settings: Settings, catalog: Catalog, explaining: Explaining) -> None:
+    def __init__(self, settings: Settings, catalog: Catalog, explaining: Explaining, jobs: Jobs) -> None:
         self._settings = settings
         self._catalog = catalog
         self._explaining = explaining
+        self._jobs = jobs
 
     async def Predict(self, request: api.PredictRequest, context: Context) -> api.PredictResponse:  # noqa: N802
         """Classify one image."""
@@ -37,6 +40,12 @@ class ExplanationServicer(api_grpc.ExplanationServiceServicer):
         model = self._model(request)
         command = to_command.to_explain_command(request, model, self._settings.max_image_bytes)
         return await self._explaining.explain(command, model, self._deadline(context))
+
+    async def CreateExplanationJob(  # noqa: N802
+        self, request: api.CreateExplanationJobRequest, context: Context
+    ) -> operations_pb2.Operation:
+        """Explain, with nobody waiting."""
+        return await self._jobs.create(request)
 
     async def ListModels(self, request: api.ListModelsRequest, context: Context) -> api.ListModelsResponse:  # noqa: N802
         """The deployed models, without their labels and layers."""

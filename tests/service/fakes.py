@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import grpc
+from google.longrunning import operations_pb2_grpc
 from grpc_health.v1 import health
 
 from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
@@ -14,6 +15,9 @@ from service.admission import Admission
 from service.catalog import Catalog
 from service.explaining import Explaining
 from service.identity.quotas import Quotas
+from service.jobs.jobs import Jobs
+from service.jobs.servicer import OperationsServicer
+from service.jobs.start import running_jobs
 from service.metrics import Metrics
 from service.monitor import Monitor
 from service.sampling.policy import Policy
@@ -121,11 +125,12 @@ class Front:
             self.sampler = Sampler(policy, worker, self.metrics.quality, settings.quality_budget)  # type: ignore[arg-type]
         quotas = Quotas(clock=lambda: self.now)
         self.work = Workers(self.admission, worker)  # type: ignore[arg-type]
-        explaining = Explaining(self.work, self.metrics, self.sampler, quotas)
-        self.servicer = ExplanationServicer(settings, self.catalog, explaining)
+        self.explaining = Explaining(self.work, self.metrics, self.sampler, quotas)
         self.address: str
         self.channel: grpc.aio.Channel
         self.stub: api_grpc.ExplanationServiceStub
+        self.operations: operations_pb2_grpc.OperationsStub
+        self.jobs: Jobs
 
     def make_monitor(self, discover: bool) -> Monitor:
         """A monitor that looks only when told to."""
@@ -153,13 +158,19 @@ async def front(
     """
     chosen = Settings(_env_file=None, **{"port": 0, **settings})  # type: ignore[arg-type]
     made = Front(FakeWorker(), chosen, policy)
-    async with identity(chosen, interval=RELOAD_INTERVAL) as gate:
-        server, made.address = grpc_server(chosen, made.servicer, made.health, made.metrics, gate)
+    async with (
+        identity(chosen, interval=RELOAD_INTERVAL) as gate,
+        running_jobs(chosen, made.catalog, made.explaining, gate, made.metrics) as made.jobs,
+    ):
+        servicer = ExplanationServicer(chosen, made.catalog, made.explaining, made.jobs)
+        operations = OperationsServicer(made.jobs, chosen.default_timeout)
+        server, made.address = grpc_server(chosen, servicer, operations, made.health, made.metrics, gate)
         await server.start()
         await made.monitor.look()
         async with open_channel(made.address, credentials) as channel:
             made.channel = channel
             made.stub = api_grpc.ExplanationServiceStub(channel)
+            made.operations = operations_pb2_grpc.OperationsStub(channel)
             yield made
         await server.stop(None)
 
