@@ -5,11 +5,10 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, cast
+from typing import Annotated, NoReturn
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.table import Table
 
 from model_store.archive import ArchiveError
@@ -20,19 +19,17 @@ from service import server
 from service.access import Access
 from service.access_options import with_access
 from service.client import CallError, Client, build_method, build_quality, build_targets
-from service.figures_table import figures_table, metrics_table
+from service.figures_table import metrics_table
 from service.identity.caller import Precision, Role
 from service.identity.tokens import clients_entry, new_token, write_token
+from service.job_commands import jobs
 from service.plugins import add_commands
 from service.settings import Settings
+from service.terminal import DEFAULT_ADDRESS, Address, ask, err, fail, out, show_answer
 from service.torchserve.errors import TorchServeError
 
 app = typer.Typer(help="Predictions of image classifiers, and why.", no_args_is_help=True, add_completion=False)
-out = Console()
-err = Console(stderr=True)
-
-Address = Annotated[str, typer.Option(envvar="WHYLIGHT_ADDRESS", help="host:port of the service.")]
-DEFAULT_ADDRESS = "127.0.0.1:50051"
+app.add_typer(jobs, name="job")
 
 START_ERRORS = (server.StartError, ManifestError, ArchiveError, TorchServeError)
 
@@ -109,45 +106,8 @@ def explain(
         with Client(address, access=access) as client, err.status("waiting for the service"):
             response = client.explain(request)
     except (CallError, OSError) as error:
-        _fail(error)
-    _print_predictions(response)
-    if any(explanation.quality for explanation in response.explanations):
-        out.print(figures_table(response))
-    if output is not None:
-        _write_overlays(response, output)
-    for warning in response.warnings:
-        code = types_pb2.WarningCode.Name(warning.code).removeprefix("WARNING_CODE_")
-        where = f" (class {warning.target_index})" if warning.HasField("target_index") else ""
-        err.print(f"[yellow]{code}{where}: {warning.message}", highlight=False)
-
-
-def _print_predictions(response: api.ExplainResponse) -> None:
-    explained = {explanation.target.index for explanation in response.explanations}
-    table = Table("class", "label", "probability", "explained", title=response.provenance.model)
-    rows = {score.index: score for score in response.predictions}
-    rows.update({explanation.target.index: explanation.target for explanation in response.explanations})
-    for index, score in rows.items():
-        table.add_row(str(index), score.label, f"{score.probability:.4f}", "yes" if index in explained else "")
-    out.print(table)
-    total = response.timings.total.ToNanoseconds() / 1e6
-    precision = types_pb2.Precision.Name(response.provenance.precision).removeprefix("PRECISION_").lower()
-    out.print(
-        f"{response.provenance.method.WhichOneof('method')} on {response.provenance.target_layer or 'no layer'}, "
-        f"{response.provenance.device}, {total:.1f} ms, precision {precision}, "
-        f"request {response.provenance.request_id}",
-        highlight=False,
-    )
-
-
-def _write_overlays(response: api.ExplainResponse, output: Path) -> None:
-    """One file for one target; with several, the class index is put before the suffix."""
-    for explanation in response.explanations:
-        if not explanation.overlay_png:
-            continue
-        several = len(response.explanations) > 1
-        path = output.with_stem(f"{output.stem}_{explanation.target.index}") if several else output
-        path.write_bytes(explanation.overlay_png)
-        out.print(f"wrote {path}", highlight=False)
+        fail(error)
+    show_answer(response, output)
 
 
 @app.command()
@@ -191,7 +151,7 @@ def models(access: Access, address: Address = DEFAULT_ADDRESS) -> None:
     """List the deployed models."""
     table = Table("name", "version", "state", "classes", "target layer", "description")
     with _client(address, access) as client:
-        for model in _ask(client.models):
+        for model in ask(client.models):
             state = types_pb2.ModelState.Name(model.state).removeprefix("MODEL_STATE_").lower()
             layer = model.target_layer
             where = f"{layer.path} ({layer.channels} x {layer.height} x {layer.width})" if layer.path else ""
@@ -209,7 +169,7 @@ def methods(
     """List the saliency methods with their parameters."""
     table = Table("name", "title", "reference", "parameters", "works on", "models")
     with _client(address, access) as client:
-        for method in _ask(lambda: client.methods(model)):
+        for method in ask(lambda: client.methods(model)):
             parameters = "\n".join(f"{each.name}: {each.description}" for each in method.parameters)
             table.add_row(
                 method.name, method.title, method.reference, parameters, method.requirement, "\n".join(method.models)
@@ -222,18 +182,11 @@ def methods(
 def metrics(access: Access, address: Address = DEFAULT_ADDRESS) -> None:
     """List the quality metrics with their parameters, for `whylight explain --quality`."""
     with _client(address, access) as client:
-        out.print(metrics_table(_ask(client.metrics)))
+        out.print(metrics_table(ask(client.metrics)))
 
 
 def _client(address: str, access: Access) -> Client:
-    return cast(Client, _ask(lambda: Client(address, access=access)))
-
-
-def _ask(call: Any) -> Any:
-    try:
-        return call()
-    except CallError as error:
-        _fail(error)
+    return ask(lambda: Client(address, access=access))
 
 
 def _fail_settings(error: ValidationError) -> NoReturn:
@@ -241,12 +194,6 @@ def _fail_settings(error: ValidationError) -> NoReturn:
         name = ".".join(map(str, problem["loc"])) or "settings"
         err.print(f"[red]{name}: {problem['msg'].removeprefix('Value error, ')}", highlight=False)
     raise typer.Exit(2)
-
-
-def _fail(error: Exception) -> None:
-    text = f"cannot read the image: {error.strerror}" if isinstance(error, OSError) else str(error)
-    err.print(f"[red]{text}", highlight=False)
-    raise typer.Exit(1)
 
 
 def main() -> None:
