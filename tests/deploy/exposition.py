@@ -31,6 +31,8 @@ def everything() -> Metrics:
     metrics.answered(Observation("id", "Explain", model, method), version, 2, 1)
     metrics.looked_at(model, 1, 1)
     metrics.queue_capacity.set(64)
+    metrics.jobs.counted({"queued": 1, "running": 1})
+    metrics.jobs.ended(model, method, "OK", 12.5)
     for outcome in OUTCOMES:
         observe_quality(metrics, 0.5, outcome)
     return metrics
