@@ -5,6 +5,7 @@ import logging
 import time
 
 from protos.explain.v1 import explanation_service_pb2 as api
+from service import observation
 from service.catalog import Catalog
 from service.converters import to_command
 from service.errors import WorkerUnavailableError
@@ -69,5 +70,6 @@ class Execution:
             model = self._catalog.get_ready(request.model, request.model_version)
         except WorkerUnavailableError as error:
             raise NotBegunError(error.retry_after or 1.0) from None
+        observation.current().model = model.name
         command = to_command.to_explain_command(request, model, self._max_image_bytes)
         return await self._explaining.explain(command, model, time.monotonic() + timeout, watch)

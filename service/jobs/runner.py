@@ -33,6 +33,7 @@ MOST_ATTEMPTS = 3  # a job that kills its worker, or the service, does not get a
 POLL = 0.5  # seconds between two looks for jobs that have waited for another try long enough
 SWEEP_INTERVAL = 10.0
 LONGEST_WAIT = 60.0
+LONGEST_WAIT_FOR_WORKERS = 5.0  # less: to look whether they are there costs nobody anything
 
 Perform = Callable[[Job, bytes, Watch], Awaitable[api.ExplainResponse]]
 
@@ -183,17 +184,19 @@ class Runner:
         match work.exception():
             case None:
                 await self._record(job.name, succeeded(work.result()))
-            case (NotBegunError() | NoRoomError() | DrainingError()) as error:
-                await self._postpone(job, error.retry_after or 1.0, counts=False)
+            case NotBegunError() as error:
+                await self._postpone(job, error.retry_after, LONGEST_WAIT_FOR_WORKERS, counts=False)
+            case (NoRoomError() | DrainingError()) as error:
+                await self._postpone(job, error.retry_after or 1.0, LONGEST_WAIT, counts=False)
             case (WorkerUnavailableError() | OutOfMemoryError()) as error if job.attempts < MOST_ATTEMPTS:
-                await self._postpone(job, error.retry_after or 1.0, counts=True)
+                await self._postpone(job, error.retry_after or 1.0, LONGEST_WAIT, counts=True)
             case ServiceError() as error:
                 await self._record(job.name, failed(error))
             case BaseException() as error:
                 await self._record(job.name, failed(log_fault(error, job.name)))
 
-    async def _postpone(self, job: Job, delay: float, *, counts: bool) -> None:
-        wait = min(LONGEST_WAIT, delay * 2 ** min(self._waits[job.name], 8))
+    async def _postpone(self, job: Job, delay: float, longest: float, *, counts: bool) -> None:
+        wait = min(longest, delay * 2 ** min(self._waits[job.name], 8))
         self._waits[job.name] += 1
         await self._persist(lambda: self._store.postpone(job.name, self._clock() + wait, counts=counts))
 

@@ -361,6 +361,7 @@ async def test_jobs_are_counted_and_logged_without_what_is_in_them(caplog: pytes
         ended = {"model": MODEL, "method": "grad_cam"}
         assert value("whylight_jobs_finished_total", {**ended, "code": "OK"}) == 1
         assert value("whylight_job_duration_seconds_count", ended) == 1
+        assert value("whylight_degenerate_maps_total", ended) == 0
         await until(lambda: value("whylight_jobs", {"state": "succeeded"}) == 1)
         assert value("whylight_jobs", {"state": "running"}) == 0
         calls = {"rpc": "WaitOperation", "model": "", "method": "", "code": "OK"}
