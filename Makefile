@@ -55,9 +55,10 @@ protos: $(VENV)/.dev ## Generate the Python code of protos/
 	@$(BIN)/python scripts/generate_protos.py
 
 .PHONY: lint-protos
-lint-protos: ## buf's STANDARD rules on protos/ (needs npm)
+lint-protos: $(VENV)/.dev ## buf's STANDARD rules on protos/ (needs npm)
 	@npm install --silent --no-save --no-package-lock --prefix build/buf @bufbuild/buf@$(BUF_VERSION)
-	@cd protos && ../build/buf/node_modules/.bin/buf lint
+	@rm -rf build/buf/protos && $(BIN)/python scripts/generate_protos.py --lay-out build/buf/protos
+	@cd build/buf/protos && ../node_modules/.bin/buf lint
 
 .PHONY: archives
 archives: $(VENV)/.worker ## Build the model archives of model_store/models.toml

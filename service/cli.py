@@ -5,7 +5,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, cast
+from typing import Annotated, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -20,20 +20,19 @@ from service import server
 from service.access import Access
 from service.access_options import with_access
 from service.client import CallError, Client, build_method, build_quality, build_targets
-from service.figures_table import figures_table, metrics_table
+from service.figures_table import metrics_table
 from service.identity.caller import Precision, Role
 from service.identity.tokens import clients_entry, new_token, write_token
+from service.job_commands import jobs
 from service.plugins import add_commands
 from service.settings import Settings
 from service.stream_display import show_stream
+from service.terminal import DEFAULT_ADDRESS, Address, ask, err, fail, out, show_answer
 from service.torchserve.errors import TorchServeError
 
 app = typer.Typer(help="Predictions of image classifiers, and why.", no_args_is_help=True, add_completion=False)
-out = Console()
-err = Console(stderr=True)
+app.add_typer(jobs, name="job")
 
-Address = Annotated[str, typer.Option(envvar="WHYLIGHT_ADDRESS", help="host:port of the service.")]
-DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_TIMEOUT = 60.0
 
 START_ERRORS = (server.StartError, ManifestError, ArchiveError, TorchServeError)
@@ -115,50 +114,13 @@ def explain(
         with Client(address, timeout, access) as client:
             response = (show_stream if stream else _wait_for)(client, request, err)
     except (CallError, OSError) as error:
-        _fail(error)
-    _print_predictions(response)
-    if any(explanation.quality for explanation in response.explanations):
-        out.print(figures_table(response))
-    if output is not None:
-        _write_overlays(response, output)
-    for warning in response.warnings:
-        code = types_pb2.WarningCode.Name(warning.code).removeprefix("WARNING_CODE_")
-        where = f" (class {warning.target_index})" if warning.HasField("target_index") else ""
-        err.print(f"[yellow]{code}{where}: {warning.message}", highlight=False)
+        fail(error)
+    show_answer(response, output)
 
 
 def _wait_for(client: Client, request: api.ExplainRequest, console: Console) -> api.ExplainResponse:
     with console.status("waiting for the service"):
         return client.explain(request)
-
-
-def _print_predictions(response: api.ExplainResponse) -> None:
-    explained = {explanation.target.index for explanation in response.explanations}
-    table = Table("class", "label", "probability", "explained", title=response.provenance.model)
-    rows = {score.index: score for score in response.predictions}
-    rows.update({explanation.target.index: explanation.target for explanation in response.explanations})
-    for index, score in rows.items():
-        table.add_row(str(index), score.label, f"{score.probability:.4f}", "yes" if index in explained else "")
-    out.print(table)
-    total = response.timings.total.ToNanoseconds() / 1e6
-    precision = types_pb2.Precision.Name(response.provenance.precision).removeprefix("PRECISION_").lower()
-    out.print(
-        f"{response.provenance.method.WhichOneof('method')} on {response.provenance.target_layer or 'no layer'}, "
-        f"{response.provenance.device}, {total:.1f} ms, precision {precision}, "
-        f"request {response.provenance.request_id}",
-        highlight=False,
-    )
-
-
-def _write_overlays(response: api.ExplainResponse, output: Path) -> None:
-    """One file for one target; with several, the class index is put before the suffix."""
-    for explanation in response.explanations:
-        if not explanation.overlay_png:
-            continue
-        several = len(response.explanations) > 1
-        path = output.with_stem(f"{output.stem}_{explanation.target.index}") if several else output
-        path.write_bytes(explanation.overlay_png)
-        out.print(f"wrote {path}", highlight=False)
 
 
 @app.command()
@@ -202,7 +164,7 @@ def models(access: Access, address: Address = DEFAULT_ADDRESS) -> None:
     """List the deployed models."""
     table = Table("name", "version", "state", "classes", "target layer", "description")
     with _client(address, access) as client:
-        for model in _ask(client.models):
+        for model in ask(client.models):
             state = types_pb2.ModelState.Name(model.state).removeprefix("MODEL_STATE_").lower()
             layer = model.target_layer
             where = f"{layer.path} ({layer.channels} x {layer.height} x {layer.width})" if layer.path else ""
@@ -220,7 +182,7 @@ def methods(
     """List the saliency methods with their parameters, lanes, and what a map by the defaults takes on each model."""
     table = Table("name", "title", "reference", "parameters", "works on", "lane", "models")
     with _client(address, access) as client:
-        for method in _ask(lambda: client.methods(model)):
+        for method in ask(lambda: client.methods(model)):
             parameters = "\n".join(f"{each.name}: {each.description}" for each in method.parameters)
             lane = types_pb2.Lane.Name(method.lane).removeprefix("LANE_").lower()
             table.add_row(
@@ -240,18 +202,11 @@ def _costs(method: types_pb2.MethodInfo) -> str:
 def metrics(access: Access, address: Address = DEFAULT_ADDRESS) -> None:
     """List the quality metrics with their parameters, for `whylight explain --quality`."""
     with _client(address, access) as client:
-        out.print(metrics_table(_ask(client.metrics)))
+        out.print(metrics_table(ask(client.metrics)))
 
 
 def _client(address: str, access: Access) -> Client:
-    return cast(Client, _ask(lambda: Client(address, access=access)))
-
-
-def _ask(call: Any) -> Any:
-    try:
-        return call()
-    except CallError as error:
-        _fail(error)
+    return ask(lambda: Client(address, access=access))
 
 
 def _fail_settings(error: ValidationError) -> NoReturn:
@@ -259,12 +214,6 @@ def _fail_settings(error: ValidationError) -> NoReturn:
         name = ".".join(map(str, problem["loc"])) or "settings"
         err.print(f"[red]{name}: {problem['msg'].removeprefix('Value error, ')}", highlight=False)
     raise typer.Exit(2)
-
-
-def _fail(error: Exception) -> None:
-    text = f"cannot read the image: {error.strerror}" if isinstance(error, OSError) else str(error)
-    err.print(f"[red]{text}", highlight=False)
-    raise typer.Exit(1)
 
 
 def main() -> None:

@@ -117,6 +117,45 @@ class WorkerUnavailableError(ServiceError):
     retry_after = 2.0
 
 
+class JobNotFoundError(ServiceError):
+    """The client has no such job: there is none, or it is another client's."""
+
+    reason = "JOB_NOT_FOUND"
+
+
+class JobConflictError(ServiceError):
+    """The client's request id stands for another request already."""
+
+    reason = "REQUEST_ID_REUSED"
+
+
+class JobsFullError(ServiceError):
+    """As many jobs, or as many bytes of jobs, as there may be."""
+
+    reason = "JOBS_FULL"
+    retry_after = 60.0
+
+
+class JobCancelledError(ServiceError):
+    """The client has cancelled its job."""
+
+    reason = "JOB_CANCELLED"
+
+
+class StorageFullError(ServiceError):
+    """No room on the disk for jobs."""
+
+    reason = "STORAGE_FULL"
+    retry_after = 60.0
+
+
+class StorageUnavailableError(ServiceError):
+    """The jobs cannot be read or written now."""
+
+    reason = "STORAGE_UNAVAILABLE"
+    retry_after = 10.0
+
+
 class DeadlineError(ServiceError):
     """The client's deadline has passed, or would pass before an answer."""
 
@@ -138,6 +177,12 @@ STATUS_CODES: dict[type[ServiceError], grpc.StatusCode] = {
     OutOfMemoryError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DrainingError: grpc.StatusCode.UNAVAILABLE,
     WorkerUnavailableError: grpc.StatusCode.UNAVAILABLE,
+    JobNotFoundError: grpc.StatusCode.NOT_FOUND,
+    JobConflictError: grpc.StatusCode.ALREADY_EXISTS,
+    JobsFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    JobCancelledError: grpc.StatusCode.CANCELLED,
+    StorageFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    StorageUnavailableError: grpc.StatusCode.UNAVAILABLE,
     DeadlineError: grpc.StatusCode.DEADLINE_EXCEEDED,
     InternalError: grpc.StatusCode.INTERNAL,
 }

@@ -12,13 +12,13 @@ from typing import Any, TypeAlias, cast
 import grpc
 
 from service.errors import STATUS_CODES, InternalError, QuotaError, ServiceError
+from service.identity.interceptor import OURS
 from service.metrics import Metrics
 from service.observation import Observation, observing
 from service.status_details import trailing_metadata
 
 REQUEST_ID_KEY = "x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_OURS = "/explain.v1."
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ Unary: TypeAlias = "Callable[[Any, Context], Awaitable[Any]]"
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Observes every call of our own service, also those that answer with a stream, and turns errors into statuses."""
+    """Observes every call of our own services, also those that answer with a stream, and turns errors into statuses."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -42,7 +42,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """Wrap the handler; health and reflection pass untouched."""
         handler = await continuation(handler_call_details)
         path = handler_call_details.method
-        if handler is None or not path.startswith(_OURS):
+        if handler is None or not path.startswith(OURS):
             return handler
         rpc = path.rpartition("/")[2]
         if handler.unary_stream is not None:
@@ -86,7 +86,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._finish(observation, grpc.StatusCode.CANCELLED.name)
             raise
         except Exception as error:
-            known = error if isinstance(error, ServiceError) else _fault(error, observation)
+            known = error if isinstance(error, ServiceError) else log_fault(error, observation.request_id)
             code = STATUS_CODES[type(known)]
             # A client with its quota used up is no want of room, which the same status says otherwise. Counted
             # before the answer goes: who has it may look at the metrics.
@@ -112,9 +112,9 @@ def _request_id(context: Context) -> str:
     return uuid.uuid4().hex
 
 
-def _fault(error: Exception, observation: Observation) -> InternalError:
+def log_fault(error: BaseException, request_id: str) -> InternalError:
     """Log where a fault of ours happened (its text may hold a user's data) and give the client only the id."""
     frames = reversed(traceback.extract_tb(error.__traceback__)[-4:])
     place = " < ".join([type(error).__name__, *(f"{frame.name}:{frame.lineno}" for frame in frames)])
-    logger.error("%s failed: %s", observation.request_id, place)
-    return InternalError(f"internal error, request {observation.request_id}")
+    logger.error("%s failed: %s", request_id, place)
+    return InternalError(f"internal error, request {request_id}")

@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from service.cache.metrics import CacheMetrics
+from service.job_metrics import JobMetrics
 from service.observation import Observation
 from service.quality_metrics import QualityMetrics
 
@@ -84,6 +85,7 @@ class Metrics:
         )
         self.quality = QualityMetrics(registry)
         self.cache = CacheMetrics(registry)
+        self.jobs = JobMetrics(registry)
 
     def looked_at(self, model: str, lane: str, ready: int, total: int) -> None:
         """Record the workers of a model's lane; from the first look on its queue has series too, also while empty.

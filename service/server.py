@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+from google.longrunning import operations_pb2_grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
@@ -27,6 +28,11 @@ from service.identity.interceptor import IdentityInterceptor
 from service.identity.tls import server_credentials
 from service.identity.watched import UnusableFileError, WatchedFiles
 from service.interceptors import CallInterceptor
+from service.jobs.database import UnusableDatabaseError
+from service.jobs.jobs import Jobs
+from service.jobs.servicer import NAME as OPERATIONS
+from service.jobs.servicer import OperationsServicer
+from service.jobs.start import running_jobs
 from service.metrics import Metrics
 from service.monitor import SERVICE, Monitor
 from service.progress.hub import Hub
@@ -99,9 +105,12 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         workers = Workers(catalog, admission, client, costs, patience, settings.longest_timeout)
         work = await stack.enter_async_context(kept(settings, workers, catalog, metrics))
         explaining = Explaining(work, metrics, sampler)
-        servicer = ExplanationServicer(settings, catalog, explaining, Streaming(explaining, work), costs)
         gate = await stack.enter_async_context(identity(settings))
-        server, address = grpc_server(settings, servicer, health_servicer, metrics, gate)
+        jobs = await stack.enter_async_context(_jobs(settings, catalog, explaining, gate, metrics))
+        streaming = Streaming(explaining, work)
+        servicer = ExplanationServicer(settings, catalog, explaining, streaming, jobs, costs)
+        operations = OperationsServicer(jobs, settings.default_timeout)
+        server, address = grpc_server(settings, servicer, operations, health_servicer, metrics, gate)
         monitor = _monitor(settings, worker, client, catalog, health_servicer, metrics)
         await stack.enter_async_context(monitor.running())
         await server.start()
@@ -110,6 +119,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         finally:
             logger.info("draining: answering what was accepted")
             await health_servicer.enter_graceful_shutdown()
+            await jobs.drain()
             await server.stop(settings.drain_timeout)
 
 
@@ -122,6 +132,23 @@ async def kept(settings: Settings, work: Work, catalog: Catalog, metrics: Metric
     store = Store(settings.cache_bytes, settings.cache_seconds, metrics.cache)
     async with repeated(store.tidy, TIDY_INTERVAL):
         yield CachedWork(work, catalog, store, metrics.cache)
+
+
+@contextlib.asynccontextmanager
+async def _jobs(
+    settings: Settings, catalog: Catalog, explaining: Explaining, gate: Gate, metrics: Metrics
+) -> AsyncIterator[Jobs]:
+    """Jobs, for the length of a block.
+
+    Raises:
+        StartError: their database cannot be used.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            jobs = await stack.enter_async_context(running_jobs(settings, catalog, explaining, gate, metrics))
+        except UnusableDatabaseError as error:
+            raise StartError(str(error)) from None
+        yield jobs
 
 
 def _policy(settings: Settings) -> Policy:
@@ -179,6 +206,7 @@ async def identity(settings: Settings, interval: float = RELOAD_INTERVAL) -> Asy
 def grpc_server(
     settings: Settings,
     servicer: ExplanationServicer,
+    operations: OperationsServicer,
     health_servicer: health.aio.HealthServicer,
     metrics: Metrics,
     gate: Gate,
@@ -197,8 +225,9 @@ def grpc_server(
     interceptors = [CallInterceptor(metrics), IdentityInterceptor(gate)]
     server = grpc.aio.server(interceptors=interceptors, options=options)
     api_grpc.add_ExplanationServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
+    operations_pb2_grpc.add_OperationsServicer_to_server(operations, server)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    reflection.enable_server_reflection((SERVICE, OPERATIONS, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     try:
         port = _listen(server, settings)
     except UnusableFileError as error:

@@ -6,6 +6,7 @@ from contextlib import aclosing
 from typing import Any, TypeAlias
 
 import grpc
+from google.longrunning import operations_pb2
 
 from protos.explain.v1 import explanation_service_pb2 as api
 from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
@@ -18,6 +19,7 @@ from service.converters.to_stream import to_stream_options
 from service.costs import Costs
 from service.errors import InvalidRequestError
 from service.explaining import Explaining
+from service.jobs.jobs import Jobs
 from service.settings import Settings
 from service.streaming import Streaming
 
@@ -29,12 +31,19 @@ class ExplanationServicer(api_grpc.ExplanationServiceServicer):
     """explain.v1.ExplanationService."""
 
     def __init__(
-        self, settings: Settings, catalog: Catalog, explaining: Explaining, streaming: Streaming, costs: Costs
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        explaining: Explaining,
+        streaming: Streaming,
+        jobs: Jobs,
+        costs: Costs,
     ) -> None:
         self._settings = settings
         self._catalog = catalog
         self._explaining = explaining
         self._streaming = streaming
+        self._jobs = jobs
         self._costs = costs
 
     async def Predict(self, request: api.PredictRequest, context: Context) -> api.PredictResponse:  # noqa: N802
@@ -63,6 +72,11 @@ class ExplanationServicer(api_grpc.ExplanationServiceServicer):
                     yield answer
         except InvalidRequestError as error:
             raise error.within("request") from None
+    async def CreateExplanationJob(  # noqa: N802
+        self, request: api.CreateExplanationJobRequest, context: Context
+    ) -> operations_pb2.Operation:
+        """Explain, with nobody waiting."""
+        return await self._jobs.create(request)
 
     async def ListModels(self, request: api.ListModelsRequest, context: Context) -> api.ListModelsResponse:  # noqa: N802
         """The deployed models, without their labels and layers."""

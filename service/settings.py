@@ -117,6 +117,24 @@ class Settings(BaseSettings):
 
     cache_seconds: float = Field(default=3600.0, gt=0)
     """Seconds for which an answer is kept."""
+    jobs_database: Path | None = None
+    """File of the jobs, on a local disk; images wait in it. Default: jobs are kept in memory, and end with the
+    service."""
+
+    jobs_concurrency: int = Field(default=2, ge=1, le=64)
+    """Jobs that run at the same time."""
+
+    jobs_timeout: float = Field(default=600.0, ge=1, le=86_400)
+    """Most seconds that a job may compute, and what it gets when the client names no time."""
+
+    jobs_ttl: float = Field(default=86_400.0, ge=60, le=30 * 86_400)
+    """Most seconds that a job may wait, and that its result is kept; also where the client names no time."""
+
+    jobs_per_client: int = Field(default=100, ge=1, le=1_000_000)
+    """Jobs that one client may have, ended ones that are still kept included."""
+
+    jobs_bytes: int = Field(default=256 * MEBIBYTE, ge=MEBIBYTE)
+    """Bytes of requests and results that all jobs together may keep."""
 
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     """Least severe level that is logged."""

@@ -10,7 +10,7 @@ DOMAIN = "whylight"
 KEY = "grpc-status-details-bin"
 
 
-def trailing_metadata(error: ServiceError) -> tuple[tuple[str, bytes], ...]:
+def to_status(error: ServiceError) -> status_pb2.Status:
     """ErrorInfo always; BadRequest where fields are wrong; RetryInfo where a retry makes sense."""
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)]
     if error.violations:
@@ -28,4 +28,9 @@ def trailing_metadata(error: ServiceError) -> tuple[tuple[str, bytes], ...]:
         packed = any_pb2.Any()
         packed.Pack(detail)
         status.details.append(packed)
-    return ((KEY, status.SerializeToString()),)
+    return status
+
+
+def trailing_metadata(error: ServiceError) -> tuple[tuple[str, bytes], ...]:
+    """The status in full, as the client of a call gets it."""
+    return ((KEY, to_status(error).SerializeToString()),)

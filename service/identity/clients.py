@@ -106,6 +106,10 @@ class Clients(BaseModel):
             ]
         return found[0].caller if len(found) == 1 else None  # a certificate with the names of two clients is neither
 
+    def named(self, name: str) -> Caller | None:
+        """The client of that name, or None."""
+        return next((entry.caller for entry in self.clients if entry.name == name), None)
+
 
 def token_digest(token: str) -> str:
     """What the clients file holds in place of a token. Tokens are random and long, so they need no salt."""

@@ -41,6 +41,19 @@ class Gate:
             raise UnauthenticatedError("these credentials belong to no client")
         return caller
 
+    def recall(self, name: str, path: str) -> Caller:
+        """The client of that name as it is now, for work that it asked for earlier by the procedure at `path`.
+
+        Raises:
+            PermissionDeniedError: it is no client any more, or lost the role for it.
+        """
+        everybody = LOCAL if name == LOCAL.name else None
+        caller = everybody if self._clients is None else self._clients().named(name)
+        if caller is None:
+            raise PermissionDeniedError("the client that asked for this is none any more", reason="CLIENT_REMOVED")
+        self.check(caller, path)
+        return caller
+
     def check(self, caller: Caller, path: str) -> None:
         """Let the caller go on to the procedure at `path`.
 

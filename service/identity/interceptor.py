@@ -18,7 +18,7 @@ from service.identity.precision import check_request, reduce
 from service.observation import observed
 from service.status_details import trailing_metadata
 
-OURS = "/explain.v1."
+OURS = ("/explain.v1.", "/google.longrunning.")  # prefixes of what is observed, and answered at a precision
 _LARGE_ANSWER = 64 * 1024  # bytes: from here on, rounding would make other calls wait
 
 logger = logging.getLogger(__name__)

@@ -5,22 +5,33 @@ from collections.abc import Mapping
 from service.identity.caller import Role
 
 _API = "/explain.v1.ExplanationService/"
+_OPERATIONS = "/google.longrunning.Operations/"
 _HEALTH = "/grpc.health.v1.Health/"
 _EVERY_ROLE = frozenset(Role)
+_EXPLAINING = frozenset({Role.EXPLAIN, Role.ADMIN})
 
 PERMISSIONS: Mapping[str, frozenset[Role]] = {
     f"{_API}Predict": frozenset({Role.PREDICT, Role.EXPLAIN, Role.ADMIN}),
-    f"{_API}Explain": frozenset({Role.EXPLAIN, Role.ADMIN}),
-    f"{_API}StreamExplain": frozenset({Role.EXPLAIN, Role.ADMIN}),
+    f"{_API}Explain": _EXPLAINING,
+    f"{_API}StreamExplain": _EXPLAINING,
     f"{_API}ListModels": _EVERY_ROLE,
     f"{_API}GetModel": _EVERY_ROLE,
     f"{_API}ListMethods": _EVERY_ROLE,
     f"{_API}ListMetrics": _EVERY_ROLE,
+    # Of jobs everybody, an admin too, has only their own.
+    f"{_API}CreateExplanationJob": _EXPLAINING,
+    f"{_OPERATIONS}ListOperations": _EXPLAINING,
+    f"{_OPERATIONS}GetOperation": _EXPLAINING,
+    f"{_OPERATIONS}DeleteOperation": _EXPLAINING,
+    f"{_OPERATIONS}CancelOperation": _EXPLAINING,
+    f"{_OPERATIONS}WaitOperation": _EXPLAINING,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _EVERY_ROLE,
 }
 
 # Without credentials: whatever watches a server's health has none.
 OPEN = frozenset({f"{_HEALTH}Check", f"{_HEALTH}Watch"})
+
+CREATE_JOB = f"{_API}CreateExplanationJob"
 
 
 def is_known(path: str) -> bool:

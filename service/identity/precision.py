@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 
 from protos.explain.v1 import explanation_service_pb2 as api
-from protos.explain.v1 import quality_pb2, types_pb2
+from protos.explain.v1 import job_pb2, quality_pb2, types_pb2
 from service.converters.saliency import quantise
 from service.errors import PermissionDeniedError
 from service.identity.caller import Precision
@@ -40,6 +41,9 @@ _TIERS = {
     Precision.STANDARD: _Tier(types_pb2.DATA_TYPE_UINT16, decimals=4, digits=4, pictures=True),
 }
 
+# What an operation has inside: its response and its metadata.
+_PACKED: tuple[type[Message], ...] = (api.ExplainResponse, job_pb2.ExplanationJobMetadata)
+
 
 def check_request(request: Message, precision: Precision) -> None:
     """Refuse what the precision does not allow, before it is computed.
@@ -66,8 +70,18 @@ def reduce(response: Message, precision: Precision) -> None:
     for part in _parts(response):
         if isinstance(part, types_pb2.Provenance):
             part.precision = _ON_THE_WIRE[precision]
+        elif isinstance(part, Any):
+            _reduce_packed(part, precision)
         elif tier is not None:
             _reduce_part(part, tier)
+
+
+def _reduce_packed(packed: Any, precision: Precision) -> None:
+    for kind in _PACKED:
+        inner = kind()
+        if packed.Unpack(inner):
+            reduce(inner, precision)
+            packed.Pack(inner)
 
 
 def _reduce_part(part: Message, tier: _Tier) -> None:
@@ -77,9 +91,11 @@ def _reduce_part(part: Message, tier: _Tier) -> None:
     elif isinstance(part, types_pb2.SaliencyMap):
         part.ClearField("raw_minimum")
         part.ClearField("raw_maximum")
+        if not tier.pictures and _is_interpolated(part):  # of a job from when the client's precision was higher
+            part.ClearField("values")
         if part.HasField("values"):
             quantise(part, tier.data_type)
-    elif isinstance(part, api.ExplanationProgress):
+    elif isinstance(part, api.ExplanationProgress | job_pb2.ExplanationJobMetadata):
         part.ClearField("objective")  # a logit, or made of one
     elif isinstance(part, quality_pb2.QualityFigure):
         if part.HasField("value"):
@@ -87,6 +103,10 @@ def _reduce_part(part: Message, tier: _Tier) -> None:
     elif isinstance(part, types_pb2.Explanation) and not tier.pictures:
         part.ClearField("map_png")
         part.ClearField("overlay_png")
+
+
+def _is_interpolated(saliency: types_pb2.SaliencyMap) -> bool:
+    return tuple(saliency.values.shape) != (saliency.native_height, saliency.native_width)
 
 
 def _parts(message: Message) -> Iterator[Message]:

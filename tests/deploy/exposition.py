@@ -34,6 +34,8 @@ def everything() -> Metrics:
         metrics.looked_at(model, lane, 1, 1)
         metrics.queue_capacity.labels(lane).set(64)
         metrics.rejected.labels(model, lane, "QUEUE_FULL").inc()
+    metrics.jobs.counted({"queued": 1, "running": 1})
+    metrics.jobs.ended(model, method, "OK", 12.5)
     for outcome in OUTCOMES:
         observe_quality(metrics, 0.5, outcome)
     return metrics

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import grpc
+from google.longrunning import operations_pb2_grpc
 from grpc_health.v1 import health
 
 from model_store.lanes import Lane, registration
@@ -18,6 +19,9 @@ from service.catalog import Catalog
 from service.costs import Costs
 from service.explaining import Explaining
 from service.identity.quotas import Quotas
+from service.jobs.jobs import Jobs
+from service.jobs.servicer import OperationsServicer
+from service.jobs.start import running_jobs
 from service.metrics import Metrics
 from service.monitor import Monitor
 from service.progress.hub import Hub
@@ -165,12 +169,12 @@ class Front:
         if settings.cache_bytes:
             store = Store(settings.cache_bytes, settings.cache_seconds, self.metrics.cache, clock=lambda: self.now)
             self.work = CachedWork(self.work, self.catalog, store, self.metrics.cache)
-        explaining = Explaining(self.work, self.metrics, self.sampler, quotas)
-        streaming = Streaming(explaining, self.work)
-        self.servicer = ExplanationServicer(settings, self.catalog, explaining, streaming, self.costs)
+        self.explaining = Explaining(self.work, self.metrics, self.sampler, quotas)
         self.address: str
         self.channel: grpc.aio.Channel
         self.stub: api_grpc.ExplanationServiceStub
+        self.operations: operations_pb2_grpc.OperationsStub
+        self.jobs: Jobs
 
     def make_monitor(self, discover: bool) -> Monitor:
         """A monitor that looks only when told to."""
@@ -204,13 +208,21 @@ async def front(
     chosen = Settings(_env_file=None, **{"port": 0, "cache_bytes": 0, **settings})  # type: ignore[arg-type]
     made = Front(FakeWorker(), chosen, policy, lanes)
     made.worker.add_lanes(*lanes)
-    async with identity(chosen, interval=RELOAD_INTERVAL) as gate, made.patience.running():
-        server, made.address = grpc_server(chosen, made.servicer, made.health, made.metrics, gate)
+    async with (
+        identity(chosen, interval=RELOAD_INTERVAL) as gate,
+        made.patience.running(),
+        running_jobs(chosen, made.catalog, made.explaining, gate, made.metrics) as made.jobs,
+    ):
+        streaming = Streaming(made.explaining, made.work)
+        servicer = ExplanationServicer(chosen, made.catalog, made.explaining, streaming, made.jobs, made.costs)
+        operations = OperationsServicer(made.jobs, chosen.default_timeout)
+        server, made.address = grpc_server(chosen, servicer, operations, made.health, made.metrics, gate)
         await server.start()
         await made.monitor.look()
         async with open_channel(made.address, credentials) as channel:
             made.channel = channel
             made.stub = api_grpc.ExplanationServiceStub(channel)
+            made.operations = operations_pb2_grpc.OperationsStub(channel)
             yield made
         await server.stop(None)
 

@@ -26,56 +26,61 @@ _sym_db = _symbol_database.Default()
 from protos.explain.v1 import method_pb2 as explain_dot_v1_dot_method__pb2
 from protos.explain.v1 import quality_pb2 as explain_dot_v1_dot_quality__pb2
 from protos.explain.v1 import types_pb2 as explain_dot_v1_dot_types__pb2
+from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$explain/v1/explanation_service.proto\x12\nexplain.v1\x1a\x17\x65xplain/v1/method.proto\x1a\x18\x65xplain/v1/quality.proto\x1a\x16\x65xplain/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\"u\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\r\n\x05image\x18\x03 \x01(\x0c\x12\x12\n\x05top_k\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x10\n\x08no_cache\x18\x05 \x01(\x08\x42\x08\n\x06_top_k\"\xdd\x01\n\x0fPredictResponse\x12+\n\x0bpredictions\x18\x01 \x03(\x0b\x32\x16.explain.v1.ClassScore\x12$\n\x05image\x18\x02 \x01(\x0b\x32\x15.explain.v1.ImageInfo\x12*\n\nprovenance\x18\x03 \x01(\x0b\x32\x16.explain.v1.Provenance\x12$\n\x07timings\x18\x04 \x01(\x0b\x32\x13.explain.v1.Timings\x12%\n\x08warnings\x18\x05 \x03(\x0b\x32\x13.explain.v1.Warning\"Q\n\x07Targets\x12\x0f\n\x05top_k\x18\x01 \x01(\rH\x00\x12(\n\x07\x63lasses\x18\x02 \x01(\x0b\x32\x15.explain.v1.ClassListH\x00\x42\x0b\n\tselection\"8\n\tClassList\x12+\n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x1a.explain.v1.ClassReference\"?\n\x0e\x43lassReference\x12\x0f\n\x05index\x18\x01 \x01(\rH\x00\x12\x0f\n\x05label\x18\x02 \x01(\tH\x00\x42\x0b\n\treference\"\xbf\x01\n\rOutputOptions\x12-\n\nresolution\x18\x01 \x01(\x0e\x32\x19.explain.v1.MapResolution\x12\x0f\n\x07map_png\x18\x02 \x01(\x08\x12\x13\n\x0boverlay_png\x18\x03 \x01(\x08\x12\'\n\tcolor_map\x18\x04 \x01(\x0e\x32\x14.explain.v1.ColorMap\x12\x1c\n\x0foverlay_opacity\x18\x05 \x01(\x02H\x00\x88\x01\x01\x42\x12\n\x10_overlay_opacity\"\xae\x02\n\x0e\x45xplainRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\r\n\x05image\x18\x03 \x01(\x0c\x12$\n\x07targets\x18\x04 \x01(\x0b\x32\x13.explain.v1.Targets\x12\"\n\x06method\x18\x05 \x01(\x0b\x32\x12.explain.v1.Method\x12)\n\x06output\x18\x06 \x01(\x0b\x32\x19.explain.v1.OutputOptions\x12\x12\n\x05top_k\x18\x07 \x01(\rH\x00\x88\x01\x01\x12+\n\x07quality\x18\x08 \x01(\x0b\x32\x1a.explain.v1.QualityOptions\x12\x15\n\rallow_partial\x18\t \x01(\x08\x12\x10\n\x08no_cache\x18\n \x01(\x08\x42\x08\n\x06_top_k\"\xa4\x02\n\x0f\x45xplainResponse\x12+\n\x0bpredictions\x18\x01 \x03(\x0b\x32\x16.explain.v1.ClassScore\x12-\n\x0c\x65xplanations\x18\x02 \x03(\x0b\x32\x17.explain.v1.Explanation\x12$\n\x05image\x18\x03 \x01(\x0b\x32\x15.explain.v1.ImageInfo\x12*\n\nprovenance\x18\x04 \x01(\x0b\x32\x16.explain.v1.Provenance\x12$\n\x07timings\x18\x05 \x01(\x0b\x32\x13.explain.v1.Timings\x12%\n\x08warnings\x18\x06 \x03(\x0b\x32\x13.explain.v1.Warning\x12\x16\n\x0einterpretation\x18\x07 \x01(\t\"\xb2\x01\n\x14StreamExplainRequest\x12+\n\x07request\x18\x01 \x01(\x0b\x32\x1a.explain.v1.ExplainRequest\x12\x14\n\x07preview\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x15\n\rprogress_maps\x18\x03 \x01(\x08\x12\x34\n\x11progress_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\n\n\x08_preview\"\xe7\x01\n\x15StreamExplainResponse\x12\x31\n\nprediction\x18\x01 \x01(\x0b\x32\x1b.explain.v1.PredictResponseH\x00\x12.\n\x07preview\x18\x02 \x01(\x0b\x32\x1b.explain.v1.ExplainResponseH\x00\x12\x33\n\x08progress\x18\x03 \x01(\x0b\x32\x1f.explain.v1.ExplanationProgressH\x00\x12-\n\x06result\x18\x04 \x01(\x0b\x32\x1b.explain.v1.ExplainResponseH\x00\x42\x07\n\x05\x65vent\"}\n\x13\x45xplanationProgress\x12\x0c\n\x04step\x18\x01 \x01(\r\x12\r\n\x05steps\x18\x02 \x01(\r\x12\x16\n\tobjective\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12#\n\x04maps\x18\x04 \x03(\x0b\x32\x15.explain.v1.TargetMapB\x0c\n\n_objective\"\x13\n\x11ListModelsRequest\"7\n\x12ListModelsResponse\x12!\n\x06models\x18\x01 \x03(\x0b\x32\x11.explain.v1.Model\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"4\n\x10GetModelResponse\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.explain.v1.Model\"#\n\x12ListMethodsRequest\x12\r\n\x05model\x18\x01 \x01(\t\">\n\x13ListMethodsResponse\x12\'\n\x07methods\x18\x01 \x03(\x0b\x32\x16.explain.v1.MethodInfo\"\x14\n\x12ListMetricsRequest\">\n\x13ListMetricsResponse\x12\'\n\x07metrics\x18\x01 \x03(\x0b\x32\x16.explain.v1.MetricInfo*j\n\x08\x43olorMap\x12\x19\n\x15\x43OLOR_MAP_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43OLOR_MAP_VIRIDIS\x10\x01\x12\x15\n\x11\x43OLOR_MAP_CIVIDIS\x10\x02\x12\x15\n\x11\x43OLOR_MAP_INFERNO\x10\x03\x32\xa8\x04\n\x12\x45xplanationService\x12\x42\n\x07Predict\x12\x1a.explain.v1.PredictRequest\x1a\x1b.explain.v1.PredictResponse\x12\x42\n\x07\x45xplain\x12\x1a.explain.v1.ExplainRequest\x1a\x1b.explain.v1.ExplainResponse\x12V\n\rStreamExplain\x12 .explain.v1.StreamExplainRequest\x1a!.explain.v1.StreamExplainResponse0\x01\x12K\n\nListModels\x12\x1d.explain.v1.ListModelsRequest\x1a\x1e.explain.v1.ListModelsResponse\x12\x45\n\x08GetModel\x12\x1b.explain.v1.GetModelRequest\x1a\x1c.explain.v1.GetModelResponse\x12N\n\x0bListMethods\x12\x1e.explain.v1.ListMethodsRequest\x1a\x1f.explain.v1.ListMethodsResponse\x12N\n\x0bListMetrics\x12\x1e.explain.v1.ListMetricsRequest\x1a\x1f.explain.v1.ListMetricsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$explain/v1/explanation_service.proto\x12\nexplain.v1\x1a\x17\x65xplain/v1/method.proto\x1a\x18\x65xplain/v1/quality.proto\x1a\x16\x65xplain/v1/types.proto\x1a#google/longrunning/operations.proto\x1a\x1egoogle/protobuf/duration.proto\"u\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\r\n\x05image\x18\x03 \x01(\x0c\x12\x12\n\x05top_k\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x10\n\x08no_cache\x18\x05 \x01(\x08\x42\x08\n\x06_top_k\"\xdd\x01\n\x0fPredictResponse\x12+\n\x0bpredictions\x18\x01 \x03(\x0b\x32\x16.explain.v1.ClassScore\x12$\n\x05image\x18\x02 \x01(\x0b\x32\x15.explain.v1.ImageInfo\x12*\n\nprovenance\x18\x03 \x01(\x0b\x32\x16.explain.v1.Provenance\x12$\n\x07timings\x18\x04 \x01(\x0b\x32\x13.explain.v1.Timings\x12%\n\x08warnings\x18\x05 \x03(\x0b\x32\x13.explain.v1.Warning\"Q\n\x07Targets\x12\x0f\n\x05top_k\x18\x01 \x01(\rH\x00\x12(\n\x07\x63lasses\x18\x02 \x01(\x0b\x32\x15.explain.v1.ClassListH\x00\x42\x0b\n\tselection\"8\n\tClassList\x12+\n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x1a.explain.v1.ClassReference\"?\n\x0e\x43lassReference\x12\x0f\n\x05index\x18\x01 \x01(\rH\x00\x12\x0f\n\x05label\x18\x02 \x01(\tH\x00\x42\x0b\n\treference\"\xbf\x01\n\rOutputOptions\x12-\n\nresolution\x18\x01 \x01(\x0e\x32\x19.explain.v1.MapResolution\x12\x0f\n\x07map_png\x18\x02 \x01(\x08\x12\x13\n\x0boverlay_png\x18\x03 \x01(\x08\x12\'\n\tcolor_map\x18\x04 \x01(\x0e\x32\x14.explain.v1.ColorMap\x12\x1c\n\x0foverlay_opacity\x18\x05 \x01(\x02H\x00\x88\x01\x01\x42\x12\n\x10_overlay_opacity\"\xae\x02\n\x0e\x45xplainRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\r\n\x05image\x18\x03 \x01(\x0c\x12$\n\x07targets\x18\x04 \x01(\x0b\x32\x13.explain.v1.Targets\x12\"\n\x06method\x18\x05 \x01(\x0b\x32\x12.explain.v1.Method\x12)\n\x06output\x18\x06 \x01(\x0b\x32\x19.explain.v1.OutputOptions\x12\x12\n\x05top_k\x18\x07 \x01(\rH\x00\x88\x01\x01\x12+\n\x07quality\x18\x08 \x01(\x0b\x32\x1a.explain.v1.QualityOptions\x12\x15\n\rallow_partial\x18\t \x01(\x08\x12\x10\n\x08no_cache\x18\n \x01(\x08\x42\x08\n\x06_top_k\"\xa4\x02\n\x0f\x45xplainResponse\x12+\n\x0bpredictions\x18\x01 \x03(\x0b\x32\x16.explain.v1.ClassScore\x12-\n\x0c\x65xplanations\x18\x02 \x03(\x0b\x32\x17.explain.v1.Explanation\x12$\n\x05image\x18\x03 \x01(\x0b\x32\x15.explain.v1.ImageInfo\x12*\n\nprovenance\x18\x04 \x01(\x0b\x32\x16.explain.v1.Provenance\x12$\n\x07timings\x18\x05 \x01(\x0b\x32\x13.explain.v1.Timings\x12%\n\x08warnings\x18\x06 \x03(\x0b\x32\x13.explain.v1.Warning\x12\x16\n\x0einterpretation\x18\x07 \x01(\t\"\xb2\x01\n\x14StreamExplainRequest\x12+\n\x07request\x18\x01 \x01(\x0b\x32\x1a.explain.v1.ExplainRequest\x12\x14\n\x07preview\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x15\n\rprogress_maps\x18\x03 \x01(\x08\x12\x34\n\x11progress_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\n\n\x08_preview\"\xe7\x01\n\x15StreamExplainResponse\x12\x31\n\nprediction\x18\x01 \x01(\x0b\x32\x1b.explain.v1.PredictResponseH\x00\x12.\n\x07preview\x18\x02 \x01(\x0b\x32\x1b.explain.v1.ExplainResponseH\x00\x12\x33\n\x08progress\x18\x03 \x01(\x0b\x32\x1f.explain.v1.ExplanationProgressH\x00\x12-\n\x06result\x18\x04 \x01(\x0b\x32\x1b.explain.v1.ExplainResponseH\x00\x42\x07\n\x05\x65vent\"}\n\x13\x45xplanationProgress\x12\x0c\n\x04step\x18\x01 \x01(\r\x12\r\n\x05steps\x18\x02 \x01(\r\x12\x16\n\tobjective\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12#\n\x04maps\x18\x04 \x03(\x0b\x32\x15.explain.v1.TargetMapB\x0c\n\n_objective\"\x13\n\x11ListModelsRequest\"7\n\x12ListModelsResponse\x12!\n\x06models\x18\x01 \x03(\x0b\x32\x11.explain.v1.Model\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"4\n\x10GetModelResponse\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.explain.v1.Model\"#\n\x12ListMethodsRequest\x12\r\n\x05model\x18\x01 \x01(\t\">\n\x13ListMethodsResponse\x12\'\n\x07methods\x18\x01 \x03(\x0b\x32\x16.explain.v1.MethodInfo\"\x14\n\x12ListMetricsRequest\">\n\x13ListMetricsResponse\x12\'\n\x07metrics\x18\x01 \x03(\x0b\x32\x16.explain.v1.MetricInfo\"\xb2\x01\n\x1b\x43reateExplanationJobRequest\x12+\n\x07request\x18\x01 \x01(\x0b\x32\x1a.explain.v1.ExplainRequest\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration*j\n\x08\x43olorMap\x12\x19\n\x15\x43OLOR_MAP_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43OLOR_MAP_VIRIDIS\x10\x01\x12\x15\n\x11\x43OLOR_MAP_CIVIDIS\x10\x02\x12\x15\n\x11\x43OLOR_MAP_INFERNO\x10\x03\x32\xb7\x05\n\x12\x45xplanationService\x12\x42\n\x07Predict\x12\x1a.explain.v1.PredictRequest\x1a\x1b.explain.v1.PredictResponse\x12\x42\n\x07\x45xplain\x12\x1a.explain.v1.ExplainRequest\x1a\x1b.explain.v1.ExplainResponse\x12V\n\rStreamExplain\x12 .explain.v1.StreamExplainRequest\x1a!.explain.v1.StreamExplainResponse0\x01\x12K\n\nListModels\x12\x1d.explain.v1.ListModelsRequest\x1a\x1e.explain.v1.ListModelsResponse\x12\x45\n\x08GetModel\x12\x1b.explain.v1.GetModelRequest\x1a\x1c.explain.v1.GetModelResponse\x12N\n\x0bListMethods\x12\x1e.explain.v1.ListMethodsRequest\x1a\x1f.explain.v1.ListMethodsResponse\x12N\n\x0bListMetrics\x12\x1e.explain.v1.ListMetricsRequest\x1a\x1f.explain.v1.ListMetricsResponse\x12\x8c\x01\n\x14\x43reateExplanationJob\x12\'.explain.v1.CreateExplanationJobRequest\x1a\x1d.google.longrunning.Operation\",\xca\x41)\n\x0f\x45xplainResponse\x12\x16\x45xplanationJobMetadatab\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'explain.v1.explanation_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_COLORMAP']._serialized_start=2397
-  _globals['_COLORMAP']._serialized_end=2503
-  _globals['_PREDICTREQUEST']._serialized_start=159
-  _globals['_PREDICTREQUEST']._serialized_end=276
-  _globals['_PREDICTRESPONSE']._serialized_start=279
-  _globals['_PREDICTRESPONSE']._serialized_end=500
-  _globals['_TARGETS']._serialized_start=502
-  _globals['_TARGETS']._serialized_end=583
-  _globals['_CLASSLIST']._serialized_start=585
-  _globals['_CLASSLIST']._serialized_end=641
-  _globals['_CLASSREFERENCE']._serialized_start=643
-  _globals['_CLASSREFERENCE']._serialized_end=706
-  _globals['_OUTPUTOPTIONS']._serialized_start=709
-  _globals['_OUTPUTOPTIONS']._serialized_end=900
-  _globals['_EXPLAINREQUEST']._serialized_start=903
-  _globals['_EXPLAINREQUEST']._serialized_end=1205
-  _globals['_EXPLAINRESPONSE']._serialized_start=1208
-  _globals['_EXPLAINRESPONSE']._serialized_end=1500
-  _globals['_STREAMEXPLAINREQUEST']._serialized_start=1503
-  _globals['_STREAMEXPLAINREQUEST']._serialized_end=1681
-  _globals['_STREAMEXPLAINRESPONSE']._serialized_start=1684
-  _globals['_STREAMEXPLAINRESPONSE']._serialized_end=1915
-  _globals['_EXPLANATIONPROGRESS']._serialized_start=1917
-  _globals['_EXPLANATIONPROGRESS']._serialized_end=2042
-  _globals['_LISTMODELSREQUEST']._serialized_start=2044
-  _globals['_LISTMODELSREQUEST']._serialized_end=2063
-  _globals['_LISTMODELSRESPONSE']._serialized_start=2065
-  _globals['_LISTMODELSRESPONSE']._serialized_end=2120
-  _globals['_GETMODELREQUEST']._serialized_start=2122
-  _globals['_GETMODELREQUEST']._serialized_end=2154
-  _globals['_GETMODELRESPONSE']._serialized_start=2156
-  _globals['_GETMODELRESPONSE']._serialized_end=2208
-  _globals['_LISTMETHODSREQUEST']._serialized_start=2210
-  _globals['_LISTMETHODSREQUEST']._serialized_end=2245
-  _globals['_LISTMETHODSRESPONSE']._serialized_start=2247
-  _globals['_LISTMETHODSRESPONSE']._serialized_end=2309
-  _globals['_LISTMETRICSREQUEST']._serialized_start=2311
-  _globals['_LISTMETRICSREQUEST']._serialized_end=2331
-  _globals['_LISTMETRICSRESPONSE']._serialized_start=2333
-  _globals['_LISTMETRICSRESPONSE']._serialized_end=2395
-  _globals['_EXPLANATIONSERVICE']._serialized_start=2506
-  _globals['_EXPLANATIONSERVICE']._serialized_end=3058
+  _globals['_EXPLANATIONSERVICE'].methods_by_name['CreateExplanationJob']._loaded_options = None
+  _globals['_EXPLANATIONSERVICE'].methods_by_name['CreateExplanationJob']._serialized_options = b'\312A)\n\017ExplainResponse\022\026ExplanationJobMetadata'
+  _globals['_COLORMAP']._serialized_start=2615
+  _globals['_COLORMAP']._serialized_end=2721
+  _globals['_PREDICTREQUEST']._serialized_start=196
+  _globals['_PREDICTREQUEST']._serialized_end=313
+  _globals['_PREDICTRESPONSE']._serialized_start=316
+  _globals['_PREDICTRESPONSE']._serialized_end=537
+  _globals['_TARGETS']._serialized_start=539
+  _globals['_TARGETS']._serialized_end=620
+  _globals['_CLASSLIST']._serialized_start=622
+  _globals['_CLASSLIST']._serialized_end=678
+  _globals['_CLASSREFERENCE']._serialized_start=680
+  _globals['_CLASSREFERENCE']._serialized_end=743
+  _globals['_OUTPUTOPTIONS']._serialized_start=746
+  _globals['_OUTPUTOPTIONS']._serialized_end=937
+  _globals['_EXPLAINREQUEST']._serialized_start=940
+  _globals['_EXPLAINREQUEST']._serialized_end=1242
+  _globals['_EXPLAINRESPONSE']._serialized_start=1245
+  _globals['_EXPLAINRESPONSE']._serialized_end=1537
+  _globals['_STREAMEXPLAINREQUEST']._serialized_start=1540
+  _globals['_STREAMEXPLAINREQUEST']._serialized_end=1718
+  _globals['_STREAMEXPLAINRESPONSE']._serialized_start=1721
+  _globals['_STREAMEXPLAINRESPONSE']._serialized_end=1952
+  _globals['_EXPLANATIONPROGRESS']._serialized_start=1954
+  _globals['_EXPLANATIONPROGRESS']._serialized_end=2079
+  _globals['_LISTMODELSREQUEST']._serialized_start=2081
+  _globals['_LISTMODELSREQUEST']._serialized_end=2100
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2102
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2157
+  _globals['_GETMODELREQUEST']._serialized_start=2159
+  _globals['_GETMODELREQUEST']._serialized_end=2191
+  _globals['_GETMODELRESPONSE']._serialized_start=2193
+  _globals['_GETMODELRESPONSE']._serialized_end=2245
+  _globals['_LISTMETHODSREQUEST']._serialized_start=2247
+  _globals['_LISTMETHODSREQUEST']._serialized_end=2282
+  _globals['_LISTMETHODSRESPONSE']._serialized_start=2284
+  _globals['_LISTMETHODSRESPONSE']._serialized_end=2346
+  _globals['_LISTMETRICSREQUEST']._serialized_start=2348
+  _globals['_LISTMETRICSREQUEST']._serialized_end=2368
+  _globals['_LISTMETRICSRESPONSE']._serialized_start=2370
+  _globals['_LISTMETRICSRESPONSE']._serialized_end=2432
+  _globals['_CREATEEXPLANATIONJOBREQUEST']._serialized_start=2435
+  _globals['_CREATEEXPLANATIONJOBREQUEST']._serialized_end=2613
+  _globals['_EXPLANATIONSERVICE']._serialized_start=2724
+  _globals['_EXPLANATIONSERVICE']._serialized_end=3419
 # @@protoc_insertion_point(module_scope)

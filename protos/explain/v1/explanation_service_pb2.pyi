@@ -4,6 +4,7 @@ import datetime
 from protos.explain.v1 import method_pb2 as _method_pb2
 from protos.explain.v1 import quality_pb2 as _quality_pb2
 from protos.explain.v1 import types_pb2 as _types_pb2
+from google.longrunning import operations_pb2 as _operations_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -210,3 +211,15 @@ class ListMetricsResponse(_message.Message):
     METRICS_FIELD_NUMBER: _ClassVar[int]
     metrics: _containers.RepeatedCompositeFieldContainer[_types_pb2.MetricInfo]
     def __init__(self, metrics: _Optional[_Iterable[_Union[_types_pb2.MetricInfo, _Mapping]]] = ...) -> None: ...
+
+class CreateExplanationJobRequest(_message.Message):
+    __slots__ = ("request", "request_id", "timeout", "ttl")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    request: ExplainRequest
+    request_id: str
+    timeout: _duration_pb2.Duration
+    ttl: _duration_pb2.Duration
+    def __init__(self, request: _Optional[_Union[ExplainRequest, _Mapping]] = ..., request_id: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...

@@ -5,6 +5,7 @@ import grpc
 import warnings
 
 from protos.explain.v1 import explanation_service_pb2 as explain_dot_v1_dot_explanation__service__pb2
+from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -70,6 +71,11 @@ class ExplanationServiceStub:
                 request_serializer=explain_dot_v1_dot_explanation__service__pb2.ListMetricsRequest.SerializeToString,
                 response_deserializer=explain_dot_v1_dot_explanation__service__pb2.ListMetricsResponse.FromString,
                 _registered_method=True)
+        self.CreateExplanationJob = channel.unary_unary(
+                '/explain.v1.ExplanationService/CreateExplanationJob',
+                request_serializer=explain_dot_v1_dot_explanation__service__pb2.CreateExplanationJobRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
 
 
 class ExplanationServiceServicer:
@@ -125,6 +131,16 @@ class ExplanationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateExplanationJob(self, request, context):
+        """Explains an image without the client waiting for it. google.longrunning.Operations on the same port follows the
+        operation. Its metadata is an ExplanationJobMetadata, its response an ExplainResponse.
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ExplanationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -162,6 +178,11 @@ def add_ExplanationServiceServicer_to_server(servicer, server):
                     servicer.ListMetrics,
                     request_deserializer=explain_dot_v1_dot_explanation__service__pb2.ListMetricsRequest.FromString,
                     response_serializer=explain_dot_v1_dot_explanation__service__pb2.ListMetricsResponse.SerializeToString,
+            ),
+            'CreateExplanationJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateExplanationJob,
+                    request_deserializer=explain_dot_v1_dot_explanation__service__pb2.CreateExplanationJobRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -353,6 +374,33 @@ class ExplanationService:
             '/explain.v1.ExplanationService/ListMetrics',
             explain_dot_v1_dot_explanation__service__pb2.ListMetricsRequest.SerializeToString,
             explain_dot_v1_dot_explanation__service__pb2.ListMetricsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateExplanationJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/explain.v1.ExplanationService/CreateExplanationJob',
+            explain_dot_v1_dot_explanation__service__pb2.CreateExplanationJobRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,
             insecure,

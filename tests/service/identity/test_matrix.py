@@ -5,6 +5,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.longrunning import operations_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
@@ -16,6 +17,7 @@ from tests.service.identity.people import bearer, one_of_each_role
 from tests.service.test_front import IMAGE, details, explain
 
 API = "/explain.v1.ExplanationService"
+OPERATIONS = "/google.longrunning.Operations"
 HEALTH = "/grpc.health.v1.Health"
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 
@@ -24,6 +26,12 @@ EXPECTED = {
     f"{API}/Predict": {"predict", "explain", "admin"},
     f"{API}/Explain": {"explain", "admin"},
     f"{API}/StreamExplain": {"explain", "admin"},
+    f"{API}/CreateExplanationJob": {"explain", "admin"},
+    f"{OPERATIONS}/ListOperations": {"explain", "admin"},
+    f"{OPERATIONS}/GetOperation": {"explain", "admin"},
+    f"{OPERATIONS}/DeleteOperation": {"explain", "admin"},
+    f"{OPERATIONS}/CancelOperation": {"explain", "admin"},
+    f"{OPERATIONS}/WaitOperation": {"explain", "admin"},
     f"{API}/ListModels": {"predict", "explain", "audit", "admin"},
     f"{API}/GetModel": {"predict", "explain", "audit", "admin"},
     f"{API}/ListMethods": {"predict", "explain", "audit", "admin"},
@@ -36,6 +44,12 @@ REQUESTS = {
     "Predict": api.PredictRequest(model=MODEL, image=IMAGE),
     "Explain": explain(),
     "StreamExplain": api.StreamExplainRequest(request=explain()),
+    "CreateExplanationJob": api.CreateExplanationJobRequest(request=explain()),
+    "ListOperations": operations_pb2.ListOperationsRequest(),
+    "GetOperation": operations_pb2.GetOperationRequest(name="operations/none"),
+    "DeleteOperation": operations_pb2.DeleteOperationRequest(name="operations/none"),
+    "CancelOperation": operations_pb2.CancelOperationRequest(name="operations/none"),
+    "WaitOperation": operations_pb2.WaitOperationRequest(name="operations/none"),
     "ListModels": api.ListModelsRequest(),
     "GetModel": api.GetModelRequest(model=MODEL),
     "ListMethods": api.ListMethodsRequest(),
@@ -44,6 +58,10 @@ REQUESTS = {
     "Watch": health_pb2.HealthCheckRequest(),
     "ServerReflectionInfo": reflection_pb2.ServerReflectionRequest(list_services=""),
 }
+# What whoever may call gets, where it is no answer.
+ANSWERS = dict.fromkeys(
+    ("GetOperation", "DeleteOperation", "CancelOperation", "WaitOperation"), "NOT_FOUND JOB_NOT_FOUND"
+)
 CALLERS: dict[str, Sequence[tuple[str, str]]] = {
     **{role.value: bearer(role.value) for role in Role},
     "nobody": (),
@@ -55,6 +73,7 @@ def procedures() -> list[tuple[str, bool, bool]]:
     """Path and shape of every procedure, from the descriptors; but for one that gRPC's Python does not implement."""
     services = [
         api.DESCRIPTOR.services_by_name["ExplanationService"],
+        operations_pb2.DESCRIPTOR.services_by_name["Operations"],
         health_pb2.DESCRIPTOR.services_by_name["Health"],
         reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"],
     ]
@@ -64,6 +83,10 @@ def procedures() -> list[tuple[str, bool, bool]]:
         for method in service.methods
         if method.full_name != "grpc.health.v1.Health.List"
     ]
+
+
+def answer(path: str) -> str:
+    return ANSWERS.get(path.rpartition("/")[2], "OK")
 
 
 async def outcome(service: Front, path: str, shape: tuple[bool, bool], metadata: Sequence[tuple[str, str]]) -> str:
@@ -105,7 +128,7 @@ async def test_each_role_may_call_what_it_should_and_nothing_else(caller: str, t
     refusal = refusals.get(caller, "PERMISSION_DENIED ROLE_NOT_ALLOWED")
     async with front(clients_file=one_of_each_role(tmp_path)) as service:
         for path, *shape in procedures():
-            expected = "OK" if caller in EXPECTED[path] else refusal
+            expected = answer(path) if caller in EXPECTED[path] else refusal
             got = await outcome(service, path, (shape[0], shape[1]), CALLERS[caller])
             assert (path, got) == (path, expected)
         if caller not in EXPECTED[f"{API}/Predict"]:
@@ -129,7 +152,7 @@ async def test_everything_is_open_where_identity_is_off() -> None:
     """On loopback without a clients file nobody is asked."""
     async with front() as service:
         for path, *shape in procedures():
-            assert await outcome(service, path, (shape[0], shape[1]), ()) == "OK"
+            assert await outcome(service, path, (shape[0], shape[1]), ()) == answer(path)
 
 
 @pytest.mark.parametrize(

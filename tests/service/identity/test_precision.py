@@ -6,11 +6,14 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.longrunning import operations_pb2
 
 from protos.explain.v1 import explanation_service_pb2 as api
-from protos.explain.v1 import quality_pb2, types_pb2
+from protos.explain.v1 import job_pb2, quality_pb2, types_pb2
 from protos.worker.v1 import worker_pb2
 from service.converters.saliency import map_values, quantise
+from service.identity.caller import Precision
+from service.identity.precision import reduce
 from tests.service.fakes import MODEL, front, prediction
 from tests.service.identity.people import bearer, entry, write_clients
 from tests.service.test_front import IMAGE, details, explain, refused
@@ -166,3 +169,24 @@ def test_an_unknown_data_type_is_said_to_the_reader() -> None:
     unknown.values.data_type = 99
     with pytest.raises(ValueError, match="unknown data type"):
         map_values(unknown)
+
+
+def test_a_packed_answer_is_rounded_too() -> None:
+    """Within an operation; what is interpolated is left out where it could not be asked for."""
+    answer = api.ExplainResponse(predictions=[types_pb2.ClassScore(logit=2.0, probability=PROBABILITY)])
+    answer.explanations.add(map=saliency(VALUES), overlay_png=b"picture")
+    interpolated = saliency(VALUES)
+    interpolated.native_width = 2
+    answer.explanations.add(map=interpolated)
+    metadata = job_pb2.ExplanationJobMetadata(objective=0.123456789)
+    operation = operations_pb2.Operation(name="operations/1", done=True)
+    operation.response.Pack(answer)
+    operation.metadata.Pack(metadata)
+    reduce(operation, Precision.COARSE)
+    assert operation.response.Unpack(answer)
+    assert operation.metadata.Unpack(metadata)
+    assert (answer.predictions[0].logit, round(answer.predictions[0].probability, 6)) == (0.0, 0.12)
+    assert answer.explanations[0].map.values.data_type == types_pb2.DATA_TYPE_UINT8
+    assert not answer.explanations[0].overlay_png
+    assert not answer.explanations[1].map.HasField("values")
+    assert metadata.objective == 0.12
