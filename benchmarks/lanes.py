@@ -116,7 +116,7 @@ def saturated(service: Launched, slow: api.ExplainRequest) -> Iterator[None]:
 
     def ask() -> None:
         with grpc.insecure_channel(service.address) as channel:
-            stub = api_grpc.ExplanationServiceStub(channel)
+            stub = api_grpc.ExplanationServiceStub(channel)  # type: ignore[no-untyped-call]
             while not stop.is_set():
                 stub.Explain(slow, timeout=600)
 
@@ -137,7 +137,7 @@ def measure(service: Launched, predict: api.PredictRequest, slow: api.ExplainReq
     """Milliseconds of each prediction by kind."""
     found: dict[str, list[float]] = {kind: [] for kind in KINDS}
     with grpc.insecure_channel(service.address) as channel:
-        stub = api_grpc.ExplanationServiceStub(channel)
+        stub = api_grpc.ExplanationServiceStub(channel)  # type: ignore[no-untyped-call]
         stub.Explain(slow, timeout=600)
         block(stub, predict, 50)
         for number in tqdm(range(rounds), unit="round"):
@@ -157,7 +157,7 @@ async def overload(
     """Ask for slow maps ten times as often as one in `each` seconds, and for predictions one after the other."""
     found = Overload()
     async with grpc.aio.insecure_channel(address) as channel:
-        stub = api_grpc.ExplanationServiceStub(channel)
+        stub = api_grpc.ExplanationServiceStub(channel)  # type: ignore[no-untyped-call]
 
         async def ask() -> None:
             began = time.perf_counter()

@@ -28,7 +28,7 @@ def channel(service: Launched) -> Iterator[grpc.Channel]:
 @pytest.fixture(scope="package")
 def stub(channel: grpc.Channel) -> api_grpc.ExplanationServiceStub:
     """The public API."""
-    return api_grpc.ExplanationServiceStub(channel)
+    return api_grpc.ExplanationServiceStub(channel)  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="package")
