@@ -48,8 +48,9 @@ REPORT = """# What a kept answer saves
 
 `{command}`
 
-{machine}, {processors} processors under a load of {load:.0f}. {images} images of {size} pixels (PNG) on {model}, one client on the same machine; milliseconds
-of Explain as the client sees them, medians. A miss is computed and kept, no_cache is computed and not kept.
+{machine}, {processors} processors under a load of {load:.0f}. {images} images of
+{size} pixels (PNG) on {model}, one client on the same machine; milliseconds of Explain as the
+client sees them, medians. A miss is computed and kept, no_cache is computed and not kept.
 
 | request | no_cache | miss | hit | no_cache / hit |
 |---|---|---|---|---|

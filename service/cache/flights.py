@@ -16,10 +16,19 @@ from service.watching import Watch
 Compute = Callable[[Watch | None], Awaitable[worker_pb2.ImageResult]]
 
 
-class _Watches:
-    """Tells everybody who watches a computation of its steps, under their own request id."""
+Wishes = tuple[bool, float]
 
-    def __init__(self) -> None:
+
+def wishes(watch: Watch | None) -> Wishes | None:
+    """What a watch wants to be told, where it says so: of the maps so far, and the seconds between two steps."""
+    return None if watch is None else (getattr(watch, "maps", False), getattr(watch, "interval", 0.0))
+
+
+class _Watches:
+    """Tells everybody who watches a computation of its steps, under their own request id. All have the same wishes."""
+
+    def __init__(self, wished: Wishes | None) -> None:
+        self.maps, self.interval = wished or (False, 0.0)
         self.told: list[tuple[str, Watch]] = []
 
     def progress(self, progress: worker_pb2.Progress) -> None:
@@ -66,7 +75,7 @@ class Flights:
         """The result by `deadline`, a time of time.monotonic(), and whether another request had begun it.
 
         Args:
-            key: the same for identical requests only; those with a `watch` have other keys than those without.
+            key: the same for identical requests only; also the wishes of their watches are.
             deadline: of this request.
             watch: is told of the steps.
             compute: begins the computation, and keeps to `deadline` by itself.
@@ -86,7 +95,7 @@ class Flights:
         return await self._lead(key, deadline, watch, compute), False
 
     async def _lead(self, key: bytes, deadline: float, watch: Watch | None, compute: Compute) -> worker_pb2.ImageResult:
-        seen, watches = observation.current(), _Watches()
+        seen, watches = observation.current(), _Watches(wishes(watch))
         own = dataclasses.replace(seen, stages={})
         with observation.observing(own):  # a task keeps the context that it is made in
             task = asyncio.ensure_future(compute(None if watch is None else watches))

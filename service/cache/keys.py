@@ -61,9 +61,9 @@ class Request:
         """Of the answer: of a resolved request with the digest of what it depends on in the image."""
         return _digest(b"answer", self.scope, content, self.method, self.choices)
 
-    def flight_key(self, *, watched: bool) -> bytes:
-        """Of the computation: one whose steps are told is not the same as one whose steps are not."""
-        return _digest(b"flight", self.scope, self.image, self.method, self.choices, canonical(watched))
+    def flight_key(self, wishes: tuple[bool, float] | None) -> bytes:
+        """Of the computation, with what it tells of its steps; None where it tells nothing."""
+        return _digest(b"flight", self.scope, self.image, self.method, self.choices, canonical(wishes))
 
 
 def canonical(value: object) -> bytes:

@@ -2,9 +2,11 @@
 
 from protos.worker.v1 import worker_pb2
 
-_PARTIAL = 12  # the field of ImageResult that says so
+# The fields that say so, of ImageResult and of Explanation.
+_OF_RESULT, _OF_EXPLANATION = 12, 6
 
 
 def is_partial(result: worker_pb2.ImageResult) -> bool:
     """Whether the deadline ended a method before its map was done."""
-    return any(field.number == _PARTIAL for field, _ in result.ListFields())
+    parts = [(result, _OF_RESULT), *((each, _OF_EXPLANATION) for each in result.explanations)]
+    return any(field.number == number for part, number in parts for field, _ in part.ListFields())

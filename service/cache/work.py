@@ -3,7 +3,7 @@
 from protos.explain.v1 import method_pb2
 from protos.worker.v1 import worker_pb2
 from service import observation
-from service.cache.flights import Flights
+from service.cache.flights import Flights, wishes
 from service.cache.keys import Request
 from service.cache.metrics import CacheMetrics
 from service.cache.partial import is_partial
@@ -52,7 +52,7 @@ class CachedWork:
                 self._keep(request, answer)
             return answer
 
-        key = request.flight_key(watched=watch is not None)
+        key = request.flight_key(wishes(watch))
         result, shared = await self._flights.join(key, deadline, watch, compute)
         self._note(command, CacheOutcome.SHARED if shared else CacheOutcome.MISS)
         return result

@@ -59,7 +59,7 @@ async def keys(
 ) -> tuple[bytes, bytes]:
     """Of the computation, and of the answer."""
     request = await Request.of(command, client, model)
-    return request.flight_key(watched=False), request.answer_key(content)
+    return request.flight_key(None), request.answer_key(content)
 
 
 def differ(one: tuple[bytes, bytes], other: tuple[bytes, bytes]) -> bool:
@@ -109,7 +109,7 @@ async def test_a_prediction_is_no_explanation() -> None:
 async def test_a_watched_computation_is_another_one_with_the_same_answer() -> None:
     """Who wants to be told of the steps joins only computations that tell of them."""
     request = await Request.of(COMMAND, "viewer", MODEL)
-    assert request.flight_key(watched=True) != request.flight_key(watched=False)
+    assert len({request.flight_key(wishes) for wishes in (None, (False, 0.0), (True, 0.0), (False, 1.0))}) == 4
 
 
 async def test_an_overlay_needs_more_of_the_image() -> None:
