@@ -146,6 +146,8 @@ async def test_nobody_learns_anothers_request_id() -> None:
 class Notes:
     """Writes down what it is told."""
 
+    maps, interval = True, 0.5
+
     def __init__(self) -> None:
         self.told: list[tuple[str, int]] = []
 
@@ -162,6 +164,7 @@ async def test_everybody_who_watches_is_told_of_the_steps() -> None:
     await joined(setup, 1)
     told = setup.inner.watches[0]
     assert told is not None
+    assert (getattr(told, "maps", None), getattr(told, "interval", None)) == (True, 0.5)
     told.progress(worker_pb2.Progress(request_id="early", step=1))
     second = setup.begin(watch=late, request_id="late")
     third = setup.begin(request_id="other")
