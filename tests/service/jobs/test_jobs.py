@@ -13,10 +13,14 @@ from google.rpc import code_pb2, error_details_pb2
 
 from protos.explain.v1 import job_pb2, types_pb2
 from protos.worker.v1 import worker_pb2
+from service import server
 from service.errors import NoRoomError, WorkerUnavailableError
+from service.identity.gate import Gate
+from service.server import StartError
+from service.settings import Settings
 from service.status_details import KEY
 from service.torchserve.client import ModelWorkers
-from tests.service.fakes import MODEL, front
+from tests.service.fakes import MODEL, FakeWorker, Front, front
 from tests.service.identity.people import bearer, entry, write_clients
 from tests.service.identity.test_precision import precise
 from tests.service.jobs.asking import answer, cancel, create, delete, get, listed, said, waited
@@ -55,7 +59,7 @@ async def test_a_job_answers_as_explain_does() -> None:
 async def test_the_same_request_under_the_same_id_is_one_job() -> None:
     """Also at the same time, and after its end; another request under the id is refused."""
     async with front() as service:
-        made = await asyncio.gather(*(create(service, request_id="r1") for _ in range(5)))
+        made = await asyncio.gather(*(create(service, request_id="r1") for _ in range(40)))
         assert len({each.name for each in made}) == 1
         await waited(service, made[0].name)
         assert (await create(service, request_id="r1")).done
@@ -295,6 +299,16 @@ async def test_a_full_disk_refuses_jobs_and_nothing_else(tmp_path: Path) -> None
         assert await get(service, first.name) == first
         await database.do(lambda connection: connection.execute("PRAGMA max_page_count = 100000"))
         assert (await waited(service, (await create(service)).name)).HasField("response")
+
+
+async def test_a_damaged_database_keeps_the_service_from_starting(tmp_path: Path) -> None:
+    """With a sentence for the operator."""
+    path = tmp_path / "jobs.sqlite"
+    path.write_bytes(b"this is no database" * 100)
+    service, settings = Front(FakeWorker(), Settings(_env_file=None)), Settings(_env_file=None, jobs_database=path)
+    with pytest.raises(StartError, match="jobs database is damaged"):
+        async with server._jobs(settings, service.catalog, service.explaining, Gate(None), service.metrics):
+            pass
 
 
 async def test_lists_are_filtered_and_paged() -> None:
