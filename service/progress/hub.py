@@ -132,6 +132,8 @@ class Hub:
                     followed.hung_up()
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
             pass  # the worker has done its work, or died; or nobody of ours
+        except asyncio.CancelledError:
+            pass  # the service ends; asyncio would log a traceback of it
         except (DecodeError, ValueError):
             logger.error("a worker told what nobody understands")
         finally:

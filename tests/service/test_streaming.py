@@ -355,6 +355,22 @@ async def test_an_error_has_its_status_and_is_counted_once(error: Exception, cod
         assert value(service, "whylight_requests_total", **labels) == 1
 
 
+async def test_an_explanation_that_is_refused_is_not_waited_for() -> None:
+    """Also while the prediction is still on its way: the stream ends at once."""
+    async with front() as service:
+        answer = service.worker.send
+
+        async def send(model: str, body: bytes, timeout: float) -> bytes:
+            if worker_pb2.WorkRequest.FromString(body).image.method.WhichOneof("method") == "layer_cam":
+                raise WorkerUnavailableError("no worker")
+            await asyncio.sleep(5)
+            return await answer(model, body, timeout)
+
+        service.worker.send = send  # type: ignore[method-assign]
+        before, error = await asyncio.wait_for(refused(stream(service)), 3)
+        assert (before, error.code()) == ([], grpc.StatusCode.UNAVAILABLE)
+
+
 async def test_a_stream_is_one_observed_call_with_its_request_id() -> None:
     """The id is in the metadata and in every answer; the explanation is counted, its prediction and preview are not."""
     async with slow_front() as (service, _):

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from handlers.line import Line
 from protos.explain.v1 import explanation_service_pb2, method_pb2, quality_pb2
 from protos.worker.v1 import worker_pb2
 from service.commands import ExplainCommand
@@ -13,6 +14,7 @@ from service.errors import DeadlineError, WorkerUnavailableError
 from service.metrics import Metrics
 from service.progress.hub import Hub
 from service.progress.patience import Errand, Patience
+from tests.service.progress.test_hub import Steps
 
 COMMAND = ExplainCommand(
     "tiny", b"", 1, method_pb2.Method(rise=method_pb2.Rise()), (), 1,
@@ -108,6 +110,25 @@ async def test_patience_with_a_worker_that_is_stuck_ends() -> None:
     await asyncio.wait_for(work.ended.wait(), 5)
     await asyncio.sleep(0)
     assert count(metrics) == 1
+
+
+async def test_what_the_worker_told_before_it_answered_is_heard_before_the_answer() -> None:
+    """The last step included, although it takes another way."""
+    watch = Steps()
+
+    async def carry(errand: Errand) -> worker_pb2.ImageResult:
+        line = Line(errand.following)  # type: ignore[arg-type]
+        line.open()
+        line.tell(worker_pb2.Progress(step=1, steps=9))
+        while not watch.heard:
+            await asyncio.sleep(0.005)
+        line.tell(worker_pb2.Progress(step=9, steps=9))
+        line.close()
+        return RESULT
+
+    async with (patience := Patience(Hub(), Metrics())).running():
+        await patience.wait(carry, COMMAND, time.monotonic() + 5, watch)
+        assert watch.heard == [1, 9]
 
 
 async def test_nothing_is_left_when_the_service_ends() -> None:
