@@ -13,7 +13,7 @@ from service.launch import Launched
 from tests.e2e.test_service import IMAGE, explain, whylight
 
 pytestmark = pytest.mark.e2e
-SLOW = method_pb2.Method(rise=method_pb2.Rise(samples=10_000))
+SLOW = method_pb2.Method(rise=method_pb2.Rise(samples=3000))
 
 
 def figure(service: Launched, sample: str) -> str:
