@@ -34,7 +34,7 @@ def answer(
     job: Job, computed: Computed, assessment: Assessment, model: LoadedModel, max_render_side: int
 ) -> worker_pb2.ImageResult:
     """The result of one item; the time in the handler is left for later."""
-    started = time.perf_counter()
+    began, started = time.time_ns(), time.perf_counter()
     result = computed.result
     image = job.image.pixels
     to_image = job.plan.to_image((image.height, image.width))
@@ -49,6 +49,12 @@ def answer(
         compute=from_seconds(computed.seconds),
         quality=from_seconds(assessment.seconds),
         warnings=assessment.warnings,
+        began={
+            "decode": job.decode_began,
+            "compute": computed.began,
+            "quality": assessment.began,
+            "render": began,
+        },
     )
     for explanation, figures in zip(message.explanations, assessment.figures, strict=True):
         explanation.quality.extend(figures)

@@ -31,6 +31,7 @@ class Job:
         image: as it was decoded.
         plan: how `image` became `pixels`.
         pixels: shape (3, height, width), float32 in [0, 1].
+        decode_began: Unix time in nanoseconds at which decoding began.
         decode_seconds: what decoding and preprocessing took.
     """
 
@@ -44,6 +45,7 @@ class Job:
     image: DecodedImage
     plan: Geometry
     pixels: Tensor
+    decode_began: int
     decode_seconds: float
 
 
@@ -58,7 +60,7 @@ def prepare(request: worker_pb2.WorkRequest, model: LoadedModel, limits: Limits)
     targets = to_targets(work, model.network.class_count)
     output = to_output(work.output)
     quality = to_quality(work.quality, model.network)
-    started = time.perf_counter()
+    began, started = time.time_ns(), time.perf_counter()
     image = decode(work.image, limits)
     plan = geometry((image.pixels.height, image.pixels.width), model.document.preprocessing)
     pixels = to_input(image.pixels, plan, model.document.preprocessing)
@@ -73,6 +75,7 @@ def prepare(request: worker_pb2.WorkRequest, model: LoadedModel, limits: Limits)
         image=image,
         plan=plan,
         pixels=pixels,
+        decode_began=began,
         decode_seconds=time.perf_counter() - started,
     )
 

@@ -14,8 +14,10 @@ from service.errors import STATUS_CODES, InternalError, QuotaError, ServiceError
 from service.metrics import Metrics
 from service.observation import Observation, observing
 from service.status_details import trailing_metadata
+from service.tracing import NoTracing, Tracing
 
 REQUEST_ID_KEY = "x-request-id"
+TRACEPARENT_KEY = "traceparent"  # W3C Trace Context
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _OURS = "/explain.v1."
 
@@ -30,8 +32,9 @@ Unary: TypeAlias = "Callable[[Any, Context], Awaitable[Any]]"
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Observes every unary call of our own service and turns its errors into statuses."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, tracing: Tracing | None = None) -> None:
         self._metrics = metrics
+        self._tracing = tracing or NoTracing()
 
     async def intercept_service(
         self,
@@ -44,14 +47,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or handler.unary_unary is None or not path.startswith(_OURS):
             return handler
         return grpc.unary_unary_rpc_method_handler(
-            self._wrap(cast(Unary, handler.unary_unary), path.rpartition("/")[2]),
+            self._wrap(cast(Unary, handler.unary_unary), path),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
 
-    def _wrap(self, behaviour: Unary, rpc: str) -> Unary:
+    def _wrap(self, behaviour: Unary, path: str) -> Unary:
         async def observed(request: Any, context: Context) -> Any:
-            observation = Observation(_request_id(context), rpc)
+            observation = _observe(context, path)
             await context.send_initial_metadata(((REQUEST_ID_KEY, observation.request_id),))
             try:
                 with observing(observation):
@@ -73,11 +76,23 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _finish(self, observation: Observation, outcome: str) -> None:
         self._metrics.finished(observation, outcome)
+        trace = self._tracing.finished(observation, outcome)
         logger.info(
-            "%s %s client=%s model=%s method=%s code=%s seconds=%.4f",
+            "%s %s client=%s model=%s method=%s code=%s seconds=%.4f%s",
             observation.request_id, observation.rpc, observation.caller.name, observation.model, observation.method,
-            outcome, observation.elapsed,
+            outcome, observation.elapsed, f" trace={trace}" if trace else "",
         )  # fmt: skip
+
+
+def _observe(context: Context, path: str) -> Observation:
+    """The observation of a call that begins."""
+    parents = [value for key, value in context.invocation_metadata() or () if key == TRACEPARENT_KEY]
+    return Observation(
+        _request_id(context),
+        path.rpartition("/")[2],
+        path=path.removeprefix("/"),
+        traceparent=parents[0] if len(parents) == 1 and isinstance(parents[0], str) else "",
+    )
 
 
 def _request_id(context: Context) -> str:

@@ -7,7 +7,7 @@ from protos.worker.v1 import worker_pb2
 from service import observation
 from service.admission import Admission
 from service.commands import PredictCommand
-from service.converters import from_result, worker
+from service.converters import from_result, intervals, worker
 from service.errors import DeadlineError
 from service.torchserve.client import WorkerClient
 from service.watching import Watch
@@ -44,8 +44,10 @@ class Workers:
             if timeout <= 0:
                 raise DeadlineError("the deadline has passed")
             began = time.perf_counter()
-            body = worker.to_work_request(command, seen.request_id, timeout)
-            answer = await self._client.send(command.model, body, timeout)
-            result = worker.from_work_response(answer, seen.request_id).image
+            with seen.interval("worker") as interval:
+                body = worker.to_work_request(command, seen.request_id, timeout)
+                answer = await self._client.send(command.model, body, timeout)
+                result = worker.from_work_response(answer, seen.request_id).image
             from_result.record_worker_stages(result, time.perf_counter() - began, seen)
+            intervals.place_worker_stages(result, interval)
             return result

@@ -22,6 +22,7 @@ from service.server import grpc_server, identity
 from service.servicer import ExplanationServicer
 from service.settings import Settings
 from service.torchserve.client import ModelWorkers
+from service.tracing import Tracing
 from service.work import Workers
 
 LABELS = ("cat", "dog", "crane", "crane")
@@ -145,7 +146,10 @@ RELOAD_INTERVAL = 0.02
 
 @asynccontextmanager
 async def front(
-    policy: Policy | None = None, credentials: grpc.ChannelCredentials | None = None, **settings: object
+    policy: Policy | None = None,
+    credentials: grpc.ChannelCredentials | None = None,
+    traces: Tracing | None = None,
+    **settings: object,
 ) -> AsyncIterator[Front]:
     """Run the front on a free loopback port; with `credentials` its channel speaks TLS.
 
@@ -154,7 +158,7 @@ async def front(
     chosen = Settings(_env_file=None, **{"port": 0, **settings})  # type: ignore[arg-type]
     made = Front(FakeWorker(), chosen, policy)
     async with identity(chosen, interval=RELOAD_INTERVAL) as gate:
-        server, made.address = grpc_server(chosen, made.servicer, made.health, made.metrics, gate)
+        server, made.address = grpc_server(chosen, made.servicer, made.health, made.metrics, gate, traces)
         await server.start()
         await made.monitor.look()
         async with open_channel(made.address, credentials) as channel:

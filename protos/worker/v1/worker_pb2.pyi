@@ -130,7 +130,14 @@ class DescribeResult(_message.Message):
     def __init__(self, model: _Optional[_Union[_types_pb2.Model, _Mapping]] = ..., methods: _Optional[_Iterable[_Union[_types_pb2.MethodInfo, _Mapping]]] = ..., metrics: _Optional[_Iterable[_Union[_types_pb2.MetricInfo, _Mapping]]] = ...) -> None: ...
 
 class ImageResult(_message.Message):
-    __slots__ = ("predictions", "explanations", "image", "resolved_method", "target_layer", "decode", "compute", "render", "handler", "quality", "warnings")
+    __slots__ = ("predictions", "explanations", "image", "resolved_method", "target_layer", "decode", "compute", "render", "handler", "quality", "warnings", "began")
+    class BeganEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     PREDICTIONS_FIELD_NUMBER: _ClassVar[int]
     EXPLANATIONS_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
@@ -142,6 +149,7 @@ class ImageResult(_message.Message):
     HANDLER_FIELD_NUMBER: _ClassVar[int]
     QUALITY_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    BEGAN_FIELD_NUMBER: _ClassVar[int]
     predictions: _containers.RepeatedCompositeFieldContainer[_types_pb2.ClassScore]
     explanations: _containers.RepeatedCompositeFieldContainer[_types_pb2.Explanation]
     image: _types_pb2.ImageInfo
@@ -153,4 +161,5 @@ class ImageResult(_message.Message):
     handler: _duration_pb2.Duration
     quality: _duration_pb2.Duration
     warnings: _containers.RepeatedCompositeFieldContainer[_types_pb2.Warning]
-    def __init__(self, predictions: _Optional[_Iterable[_Union[_types_pb2.ClassScore, _Mapping]]] = ..., explanations: _Optional[_Iterable[_Union[_types_pb2.Explanation, _Mapping]]] = ..., image: _Optional[_Union[_types_pb2.ImageInfo, _Mapping]] = ..., resolved_method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., target_layer: _Optional[str] = ..., decode: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., compute: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., render: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., handler: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., quality: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., warnings: _Optional[_Iterable[_Union[_types_pb2.Warning, _Mapping]]] = ...) -> None: ...
+    began: _containers.ScalarMap[str, int]
+    def __init__(self, predictions: _Optional[_Iterable[_Union[_types_pb2.ClassScore, _Mapping]]] = ..., explanations: _Optional[_Iterable[_Union[_types_pb2.Explanation, _Mapping]]] = ..., image: _Optional[_Union[_types_pb2.ImageInfo, _Mapping]] = ..., resolved_method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., target_layer: _Optional[str] = ..., decode: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., compute: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., render: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., handler: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., quality: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., warnings: _Optional[_Iterable[_Union[_types_pb2.Warning, _Mapping]]] = ..., began: _Optional[_Mapping[str, int]] = ...) -> None: ...
