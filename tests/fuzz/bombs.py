@@ -180,4 +180,3 @@ BOMBS: Mapping[str, tuple[Make, frozenset[str]]] = {
     "TIFF behind a PNG's signature": (lambda: PNG + tiff(100, 100), frozenset({"IMAGE_TRUNCATED", "IMAGE_FORMAT"})),
     "gzip of a PNG": (lambda: gzip.compress(black_png(30_000, 30_000)), frozenset({"IMAGE_FORMAT"})),
 }  # fmt: skip
-

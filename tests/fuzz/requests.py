@@ -20,9 +20,7 @@ IMAGES = tuple(encode(photograph(20, 24), name) for name in ("PNG", "JPEG", "WEB
 METHODS = tuple(field.name for field in method_pb2.Method.DESCRIPTOR.fields)
 # Of the unary procedures. A stream or another service adds itself here when it is one that takes untrusted messages.
 PROCEDURES: Sequence[MethodDescriptor] = [
-    method
-    for method in api.DESCRIPTOR.services_by_name["ExplanationService"].methods
-    if not method.client_streaming
+    method for method in api.DESCRIPTOR.services_by_name["ExplanationService"].methods if not method.client_streaming
 ]
 # Every name that means something: methods, labels, layers, metrics with their parameters.
 WORDS = (MODEL, *LABELS, *METHODS, "first", "last", "head", "1.2", "average_drop", "insertion", "deletion",
