@@ -1,6 +1,7 @@
 """Encoded bytes of a stranger to an upright RGB image."""
 
 import io
+import logging
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,9 @@ from PIL import Image
 from handlers.errors import ImageEmptyError, ImageFormatError, ImageTooLargeError, ImageTruncatedError
 from handlers.settings import Limits
 from handlers.structure import check_structure
+
+# At DEBUG Pillow writes the metadata of every image to the log: names of patients, too.
+logging.getLogger("PIL").setLevel(logging.WARNING)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 ACCEPTED = "JPEG, PNG, WebP or BMP"
