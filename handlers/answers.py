@@ -34,7 +34,7 @@ def answer(
     job: Job, computed: Computed, assessment: Assessment, model: LoadedModel, max_render_side: int
 ) -> worker_pb2.ImageResult:
     """The result of one item; the time in the handler is left for later."""
-    started = time.perf_counter()
+    began, started = time.time_ns(), time.perf_counter()
     result = computed.result
     image = job.image.pixels
     to_image = job.plan.to_image((image.height, image.width))
@@ -51,6 +51,12 @@ def answer(
         warnings=assessment.warnings,
         content_digest=job.content,
         weights_digest=model.document.weights_digest,
+        began={
+            "decode": job.decode_began,
+            "compute": computed.began,
+            "quality": assessment.began,
+            "render": began,
+        },
     )
     if computed.partial is not None:
         _mark_partial(message, *computed.partial)

@@ -40,11 +40,13 @@ class Assessment:
     Attributes:
         figures: for each explanation, one for each metric that was asked for.
         warnings: of all explanations.
+        began: Unix time in nanoseconds at which it began.
         seconds: that it took.
     """
 
     figures: tuple[tuple[quality_pb2.QualityFigure, ...], ...]
     warnings: tuple[types_pb2.Warning, ...]
+    began: int
     seconds: float
 
 
@@ -55,7 +57,7 @@ def assess(job: Job, result: ImageResult, network: Network) -> Assessment:
         WorkError: nobody waits any more.
         ExplainerError: a metric or the second method is not defined here.
     """
-    started = time.perf_counter()
+    began, started = time.time_ns(), time.perf_counter()
     asked = job.quality.metrics
     wanted: list[Metric] = [*asked, BorderMass()]
     if job.quality.compare_with is not None:
@@ -68,7 +70,7 @@ def assess(job: Job, result: ImageResult, network: Network) -> Assessment:
         for doubt in doubts(own):
             code, message = _WARNINGS[doubt]
             warnings.append(types_pb2.Warning(code=code, message=message, target_index=explanation.target))
-    return Assessment(tuple(figures), tuple(warnings), time.perf_counter() - started)
+    return Assessment(tuple(figures), tuple(warnings), began, time.perf_counter() - started)
 
 
 def _values(wanted: dict[Metric, None], job: Job, result: ImageResult, network: Network) -> dict[Metric, list[float]]:

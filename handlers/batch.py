@@ -19,12 +19,14 @@ class Computed:
 
     Attributes:
         result: logits and, where there is a method, explanations.
+        began: Unix time in nanoseconds at which the group's computation began.
         seconds: time of the whole group.
         partial: where the method was stopped before its last step: the steps that were done, and that there would have
             been.
     """
 
     result: ImageResult
+    began: int
     seconds: float
     partial: tuple[int, int] | None = None
 
@@ -61,11 +63,11 @@ def _run_together(jobs: Sequence[Job], network: Network) -> list[Outcome]:
     if not jobs:
         return []
     failure: list[Outcome] = []
-    started = time.perf_counter()
+    began, started = time.time_ns(), time.perf_counter()
     try:
         results, partial = _explain(jobs, network)
         seconds = time.perf_counter() - started
-        return [Computed(result, seconds, partial) for result in results]
+        return [Computed(result, began, seconds, partial) for result in results]
     except Exception as error:
         if len(jobs) == 1:
             failure = [to_work_error(error, jobs[0].request_id)]

@@ -66,7 +66,7 @@ class ImageTruncatedError(ImageError):
 
 
 class ImageTooLargeError(ImageError):
-    """Too many bytes or too many pixels."""
+    """Too many bytes, too many pixels, or too many parts."""
 
     reason = "IMAGE_TOO_LARGE"
 

@@ -1,6 +1,7 @@
 """Encoded bytes of a stranger to an upright RGB image."""
 
 import io
+import logging
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,10 @@ from PIL import Image
 
 from handlers.errors import ImageEmptyError, ImageFormatError, ImageTooLargeError, ImageTruncatedError
 from handlers.settings import Limits
+from handlers.structure import check_structure
+
+# At DEBUG Pillow writes the metadata of every image to the log: names of patients, too.
+logging.getLogger("PIL").setLevel(logging.WARNING)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 ACCEPTED = "JPEG, PNG, WebP or BMP"
@@ -51,12 +56,13 @@ def decode(data: bytes, limits: Limits) -> DecodedImage:
         ImageEmptyError: no bytes.
         ImageFormatError: not an image, or not in one of FORMATS.
         ImageTruncatedError: damaged or incomplete.
-        ImageTooLargeError: above the limits, in bytes or in pixels.
+        ImageTooLargeError: above the limits, in bytes or in pixels, or of too many parts.
     """
     if not data:
         raise ImageEmptyError("the image is empty")
     if len(data) > limits.max_image_bytes:
         raise ImageTooLargeError(f"the image has more than {limits.max_image_bytes} bytes")
+    check_structure(data)
     with warnings.catch_warnings():
         # Pillow warns of bombs and of odd metadata: the limit here is stricter, and the rest is the client's affair.
         warnings.simplefilter("ignore")

@@ -34,6 +34,7 @@ class Job:
         plan: how `image` became `pixels`.
         pixels: shape (3, height, width), float32 in [0, 1].
         content: digest of what the answer depends on in the image.
+        decode_began: Unix time in nanoseconds at which decoding began.
         decode_seconds: what decoding, preprocessing and the digest took.
         allow_partial: to be stopped shortly before the deadline, rather than to be late.
         line: to the service, for progress and to learn that nobody waits any more.
@@ -50,6 +51,7 @@ class Job:
     plan: Geometry
     pixels: Tensor
     content: bytes
+    decode_began: int
     decode_seconds: float
     allow_partial: bool
     line: Line
@@ -66,7 +68,7 @@ def prepare(request: worker_pb2.WorkRequest, model: LoadedModel, limits: Limits)
     targets = to_targets(work, model.network.class_count)
     output = to_output(work.output)
     quality = to_quality(work.quality, model.network)
-    started = time.perf_counter()
+    began, started = time.time_ns(), time.perf_counter()
     image = decode(work.image, limits)
     plan = geometry((image.pixels.height, image.pixels.width), model.document.preprocessing)
     pixels = to_input(image.pixels, plan, model.document.preprocessing)
@@ -82,6 +84,7 @@ def prepare(request: worker_pb2.WorkRequest, model: LoadedModel, limits: Limits)
         plan=plan,
         pixels=pixels,
         content=content_digest(image.pixels, pixels, drawn=output.overlay_png),
+        decode_began=began,
         decode_seconds=time.perf_counter() - started,
         allow_partial=work.allow_partial,
         line=Line(request.following),

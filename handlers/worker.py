@@ -39,7 +39,7 @@ class Worker:
         Raises:
             DeviceLostError: the GPU does not answer any more.
         """
-        started = time.perf_counter()
+        began, started = time.time_ns(), time.perf_counter()
         items = [self._begin(body) for body in bodies]
         jobs = [item for item in items if isinstance(item, Job)]
         try:
@@ -49,7 +49,7 @@ class Worker:
             for job in jobs:
                 job.line.close()
         responses = [next(finished) if isinstance(item, Job) else item for item in items]
-        return [self._serialise(response, started) for response in responses]
+        return [self._serialise(response, began, started) for response in responses]
 
     def _begin(self, body: object) -> Job | WorkResponse:
         """The job to compute, or the answer where there is nothing to compute."""
@@ -84,9 +84,10 @@ class Worker:
         except Exception as error:
             return from_error(to_work_error(error, job.request_id))
 
-    def _serialise(self, response: WorkResponse, started: float) -> bytes:
+    def _serialise(self, response: WorkResponse, began: int, started: float) -> bytes:
         if response.HasField("image"):
             response.image.handler.CopyFrom(from_seconds(time.perf_counter() - started))
+            response.image.began["handler"] = began
         body = response.SerializeToString()
         if len(body) <= self.limits.max_response_bytes:
             return body

@@ -16,8 +16,10 @@ from service.identity.interceptor import OURS
 from service.metrics import Metrics
 from service.observation import Observation, observing
 from service.status_details import trailing_metadata
+from service.tracing import NoTracing, Tracing
 
 REQUEST_ID_KEY = "x-request-id"
+TRACEPARENT_KEY = "traceparent"  # W3C Trace Context
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 logger = logging.getLogger(__name__)
@@ -31,8 +33,9 @@ Unary: TypeAlias = "Callable[[Any, Context], Awaitable[Any]]"
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Observes every call of our own services, also those that answer with a stream, and turns errors into statuses."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, tracing: Tracing | None = None) -> None:
         self._metrics = metrics
+        self._tracing = tracing or NoTracing()
 
     async def intercept_service(
         self,
@@ -44,11 +47,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         path = handler_call_details.method
         if handler is None or not path.startswith(OURS):
             return handler
-        rpc = path.rpartition("/")[2]
         if handler.unary_stream is not None:
-            make, behaviour = grpc.unary_stream_rpc_method_handler, self._wrap_stream(handler.unary_stream, rpc)
+            make, behaviour = grpc.unary_stream_rpc_method_handler, self._wrap_stream(handler.unary_stream, path)
         elif handler.unary_unary is not None:
-            make, behaviour = grpc.unary_unary_rpc_method_handler, self._wrap(cast(Unary, handler.unary_unary), rpc)
+            make, behaviour = grpc.unary_unary_rpc_method_handler, self._wrap(cast(Unary, handler.unary_unary), path)
         else:
             raise TypeError("no procedure of ours takes a stream of requests: nobody would observe it")
         return make(
@@ -57,27 +59,27 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             response_serializer=handler.response_serializer,
         )
 
-    def _wrap(self, behaviour: Unary, rpc: str) -> Unary:
+    def _wrap(self, behaviour: Unary, path: str) -> Unary:
         async def observed(request: Any, context: Context) -> Any:
-            async with self._observed(context, rpc):
+            async with self._observed(context, path):
                 return await behaviour(request, context)
 
         return observed
 
-    def _wrap_stream(self, behaviour: Any, rpc: str) -> Unary:
+    def _wrap_stream(self, behaviour: Any, path: str) -> Unary:
         # It writes, rather than being a generator itself: gRPC would leave a generator where it is when a client goes
         # away, and the work behind it would go on until somebody collects the garbage.
         async def observed(request: Any, context: Context) -> None:
-            async with self._observed(context, rpc), contextlib.aclosing(behaviour(request, context)) as responses:
+            async with self._observed(context, path), contextlib.aclosing(behaviour(request, context)) as responses:
                 async for response in responses:
                     await context.write(response)
 
         return observed
 
     @contextlib.asynccontextmanager
-    async def _observed(self, context: Context, rpc: str) -> AsyncIterator[None]:
+    async def _observed(self, context: Context, path: str) -> AsyncIterator[None]:
         """Observe a call for the length of a block, and turn its errors into statuses."""
-        observation = Observation(_request_id(context), rpc)
+        observation = _observe(context, path)
         await context.send_initial_metadata(((REQUEST_ID_KEY, observation.request_id),))
         try:
             with observing(observation):
@@ -97,11 +99,23 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _finish(self, observation: Observation, outcome: str) -> None:
         self._metrics.finished(observation, outcome)
+        trace = self._tracing.finished(observation, outcome)
         logger.info(
-            "%s %s client=%s model=%s method=%s code=%s seconds=%.4f",
+            "%s %s client=%s model=%s method=%s code=%s seconds=%.4f%s",
             observation.request_id, observation.rpc, observation.caller.name, observation.model, observation.method,
-            outcome, observation.elapsed,
+            outcome, observation.elapsed, f" trace={trace}" if trace else "",
         )  # fmt: skip
+
+
+def _observe(context: Context, path: str) -> Observation:
+    """The observation of a call that begins."""
+    parents = [value for key, value in context.invocation_metadata() or () if key == TRACEPARENT_KEY]
+    return Observation(
+        _request_id(context),
+        path.rpartition("/")[2],
+        path=path.removeprefix("/"),
+        traceparent=parents[0] if len(parents) == 1 and isinstance(parents[0], str) else "",
+    )
 
 
 def _request_id(context: Context) -> str:

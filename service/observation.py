@@ -35,6 +35,29 @@ class CacheUse:
 
 
 @dataclass
+class Interval:
+    """A part of a request's life, for its trace.
+
+    Attributes:
+        name: what was done, for example "admission" or "worker".
+        began: Unix time in nanoseconds.
+        ended: the same; 0 while it goes on.
+        inner: its own parts.
+    """
+
+    name: str
+    began: int
+    ended: int = 0
+    inner: list["Interval"] = field(default_factory=list)
+
+    def place(self, name: str, began: int, seconds: float) -> "Interval":
+        """Add a part that somebody else measured."""
+        part = Interval(name, began, began + int(seconds * 1e9))
+        self.inner.append(part)
+        return part
+
+
+@dataclass
 class Observation:
     """What is known of a request while it runs.
 
@@ -47,6 +70,10 @@ class Observation:
         started: time.perf_counter() at the beginning.
         caller: who asks.
         cache: how the answer came about; None where no answers are kept.
+        path: full name of the remote procedure, "explain.v1.ExplanationService/Explain".
+        traceparent: the client's own trace context as it was sent, unchecked, or "".
+        began: Unix time in nanoseconds at the beginning.
+        intervals: what was done, in order.
     """
 
     request_id: str
@@ -57,6 +84,10 @@ class Observation:
     started: float = field(default_factory=time.perf_counter)
     caller: Caller = NOBODY
     cache: CacheUse | None = None
+    path: str = ""
+    traceparent: str = ""
+    began: int = field(default_factory=time.time_ns)
+    intervals: list[Interval] = field(default_factory=list)
 
     @property
     def elapsed(self) -> float:
@@ -68,9 +99,20 @@ class Observation:
         """Measure a stage, also when it fails."""
         began = time.perf_counter()
         try:
-            yield
+            with self.interval(name):
+                yield
         finally:
             self.stages[name] = time.perf_counter() - began
+
+    @contextmanager
+    def interval(self, name: str) -> Iterator[Interval]:
+        """Note when something was done, also when it fails."""
+        interval = Interval(name, time.time_ns())
+        self.intervals.append(interval)
+        try:
+            yield interval
+        finally:
+            interval.ended = time.time_ns()
 
 
 _current: ContextVar[Observation] = ContextVar("observation")

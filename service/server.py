@@ -44,6 +44,7 @@ from service.servicer import ExplanationServicer
 from service.settings import Settings
 from service.streaming import Streaming
 from service.torchserve.client import WorkerClient
+from service.tracing import Tracing, TracingError, tracing
 from service.work import Work, Workers
 from service.worker import Worker, start_worker
 
@@ -110,7 +111,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         streaming = Streaming(explaining, work)
         servicer = ExplanationServicer(settings, catalog, explaining, streaming, jobs, costs)
         operations = OperationsServicer(jobs, settings.default_timeout)
-        server, address = grpc_server(settings, servicer, operations, health_servicer, metrics, gate)
+        traces = await stack.enter_async_context(_tracing(settings))
+        server, address = grpc_server(settings, servicer, operations, health_servicer, metrics, gate, traces)
         monitor = _monitor(settings, worker, client, catalog, health_servicer, metrics)
         await stack.enter_async_context(monitor.running())
         await server.start()
@@ -159,6 +161,20 @@ def _policy(settings: Settings) -> Policy:
         except PolicyError as error:
             raise StartError(str(error)) from None
     return Policy(rules=(Rule(share=settings.quality_share, below_confidence=settings.quality_below_confidence),))
+
+
+@contextlib.asynccontextmanager
+async def _tracing(settings: Settings) -> AsyncIterator[Tracing]:
+    """What traces the calls.
+
+    Raises:
+        StartError: traces cannot be sent.
+    """
+    try:
+        async with tracing(settings) as traces:
+            yield traces
+    except TracingError as error:
+        raise StartError(str(error)) from None
 
 
 def _monitor(
@@ -210,6 +226,7 @@ def grpc_server(
     health_servicer: health.aio.HealthServicer,
     metrics: Metrics,
     gate: Gate,
+    traces: Tracing | None = None,
 ) -> tuple[grpc.aio.Server, str]:
     """The server, bound but not started, and its address.
 
@@ -222,7 +239,7 @@ def grpc_server(
         ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", 0),
     ]
-    interceptors = [CallInterceptor(metrics), IdentityInterceptor(gate)]
+    interceptors = [CallInterceptor(metrics, traces), IdentityInterceptor(gate)]
     server = grpc.aio.server(interceptors=interceptors, options=options)
     api_grpc.add_ExplanationServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
     operations_pb2_grpc.add_OperationsServicer_to_server(operations, server)

@@ -135,6 +135,19 @@ class Settings(BaseSettings):
 
     jobs_bytes: int = Field(default=256 * MEBIBYTE, ge=MEBIBYTE)
     """Bytes of requests and results that all jobs together may keep."""
+    tracing_endpoint: str | None = Field(default=None, pattern=r"^https?://[^/@\s]+$")
+    """An OpenTelemetry collector that takes traces by OTLP over gRPC: "http://host:4317", or "https://..." for TLS.
+    Default: nothing is traced."""
+
+    tracing_ca: Path | None = None
+    """PEM file of the authority of the collector's certificate. Default: the well-known authorities."""
+
+    tracing_ratio: float = Field(default=1.0, gt=0, le=1)
+    """Share of the calls that are traced."""
+
+    tracing_join: bool = False
+    """Go on with a client's own trace (`traceparent` in its metadata), and trace the call whenever the client does.
+    Clients decide then how much is traced, whatever `tracing_ratio` says: only where all of them are trusted."""
 
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     """Least severe level that is logged."""

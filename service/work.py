@@ -10,7 +10,7 @@ from service import observation
 from service.admission import Admission
 from service.catalog import Catalog
 from service.commands import ExplainCommand, PredictCommand
-from service.converters import from_result, worker
+from service.converters import from_result, intervals, worker
 from service.costs import Costs, kind_of, worker_seconds
 from service.errors import DeadlineError, ServiceError
 from service.lanes import Place, place_of
@@ -67,7 +67,8 @@ class Workers:
                 raise DeadlineError("the deadline has passed")
             began = time.perf_counter()
             try:
-                result = await self._ask(command, place, timeout, errand)
+                with observation.current().interval("worker") as interval:
+                    result = await self._ask(command, place, timeout, errand)
             except ServiceError as error:
                 late = isinstance(error, DeadlineError) or time.monotonic() >= deadline
                 if late and place.lane is Lane.SLOW:  # in the others it may have waited behind a batch
@@ -76,6 +77,7 @@ class Workers:
             if not from_result.is_partial(result):
                 self._costs.learn(kind, worker_seconds(result))
             from_result.record_worker_stages(result, time.perf_counter() - began, observation.current())
+            intervals.place_worker_stages(result, interval)
             return result
 
     async def _ask(

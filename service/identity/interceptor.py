@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 
 from service.errors import STATUS_CODES, InternalError, InvalidRequestError, ServiceError
 from service.identity.caller import NOBODY, Caller
+from service.identity.envelope import check_envelope
 from service.identity.gate import Gate
 from service.identity.permissions import OPEN, is_known
 from service.identity.precision import check_request, reduce
@@ -129,6 +130,9 @@ async def _statuses(context: Context, path: str) -> AsyncIterator[None]:
 
 def _parse(raw: bytes, parse: Parse, caller: Caller) -> Any:
     """The request, where the caller's precision allows it."""
+    kind = getattr(getattr(parse, "__self__", None), "DESCRIPTOR", None)
+    if kind is not None:
+        check_envelope(raw, kind)
     try:
         request = parse(raw)
     except DecodeError:

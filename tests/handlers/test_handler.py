@@ -287,7 +287,7 @@ def test_nothing_is_computed_after_the_deadline(handler: TorchServeHandler, monk
     late, soon = work(), work(method=GRAD_CAM)
     late.deadline.FromMilliseconds(int(time.time() * 1000) - 1)
     soon.deadline.FromMilliseconds(int(time.time() * 1000) + 60_000)
-    minute_later = SimpleNamespace(time=lambda: time.time() + 61, perf_counter=time.perf_counter)
+    minute_later = SimpleNamespace(time=lambda: time.time() + 61, time_ns=time.time_ns, perf_counter=time.perf_counter)
     monkeypatch.setattr("handlers.waiting.time", minute_later)
     assert [answer.status for answer in ask(handler, late, soon, work())] == [
         worker_pb2.WORK_STATUS_DEADLINE_EXCEEDED,

@@ -33,6 +33,7 @@ from service.servicer import ExplanationServicer
 from service.settings import Settings
 from service.streaming import Streaming
 from service.torchserve.client import ModelWorkers
+from service.tracing import Tracing
 from service.work import Work, Workers
 
 LABELS = ("cat", "dog", "crane", "crane")
@@ -197,6 +198,7 @@ async def front(
     policy: Policy | None = None,
     credentials: grpc.ChannelCredentials | None = None,
     lanes: Sequence[Lane] = (),
+    traces: Tracing | None = None,
     **settings: object,
 ) -> AsyncIterator[Front]:
     """Run the front on a free loopback port; with `credentials` its channel speaks TLS.
@@ -216,7 +218,7 @@ async def front(
         streaming = Streaming(made.explaining, made.work)
         servicer = ExplanationServicer(chosen, made.catalog, made.explaining, streaming, made.jobs, made.costs)
         operations = OperationsServicer(made.jobs, chosen.default_timeout)
-        server, made.address = grpc_server(chosen, servicer, operations, made.health, made.metrics, gate)
+        server, made.address = grpc_server(chosen, servicer, operations, made.health, made.metrics, gate, traces)
         await server.start()
         await made.monitor.look()
         async with open_channel(made.address, credentials) as channel:

@@ -204,7 +204,7 @@ async def test_a_client_that_goes_away_stops_the_work_within_a_step() -> None:
         call.cancel()  # type: ignore[attr-defined]
         await asyncio.wait_for(steps.ended.wait(), 5)
         assert steps.done <= at + 1
-        await until(lambda: value(service, "whylight_in_flight", model=MODEL) == 0)
+        await until(lambda: value(service, "whylight_in_flight", model=MODEL, lane="predict") == 0)
         labels = {"model": MODEL, "method": "layer_cam"}
         assert value(service, "whylight_cancelled_work_seconds_count", **labels) == 1
         assert value(service, "whylight_cancelled_work_seconds_sum", **labels) < 2 * TICK + 0.2  # type: ignore[operator]
@@ -222,7 +222,7 @@ async def test_the_place_stays_taken_until_the_worker_has_stopped() -> None:
         await until(lambda: steps.done >= 1)
         call.cancel()
         await until(lambda: steps.lines[0].hung_up)
-        assert value(service, "whylight_in_flight", model=MODEL) == 1
+        assert value(service, "whylight_in_flight", model=MODEL, lane="predict") == 1
         assert (await service.stub.Explain(explain())).predictions
         assert steps.ended.is_set()
         labels = {"model": MODEL, "method": "layer_cam"}
@@ -236,9 +236,9 @@ async def test_who_waits_for_room_leaves_at_once() -> None:
         first = service.stub.Explain(explain(method=SLOW))
         await until(lambda: steps.done >= 1)
         second = service.stub.Explain(explain(method=SLOW))
-        await until(lambda: value(service, "whylight_queue_length", model=MODEL) == 1)
+        await until(lambda: value(service, "whylight_queue_length", model=MODEL, lane="predict") == 1)
         second.cancel()
-        await until(lambda: value(service, "whylight_queue_length", model=MODEL) == 0)
+        await until(lambda: value(service, "whylight_queue_length", model=MODEL, lane="predict") == 0)
         labels = {"model": MODEL, "method": "layer_cam"}
         assert value(service, "whylight_cancelled_work_seconds_count", **labels) is None
         first.cancel()
@@ -255,7 +255,7 @@ async def test_a_deadline_stops_the_work(whose: str) -> None:
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert before[:3] == ["prediction", "preview", "progress"]
         await asyncio.wait_for(steps.ended.wait(), 5)
-        await until(lambda: value(service, "whylight_in_flight", model=MODEL) == 0)
+        await until(lambda: value(service, "whylight_in_flight", model=MODEL, lane="predict") == 0)
 
 
 async def test_allow_partial_reaches_the_worker_and_the_mark_comes_back() -> None:

@@ -152,7 +152,14 @@ class DescribeResult(_message.Message):
     def __init__(self, model: _Optional[_Union[_types_pb2.Model, _Mapping]] = ..., methods: _Optional[_Iterable[_Union[_types_pb2.MethodInfo, _Mapping]]] = ..., metrics: _Optional[_Iterable[_Union[_types_pb2.MetricInfo, _Mapping]]] = ...) -> None: ...
 
 class ImageResult(_message.Message):
-    __slots__ = ("predictions", "explanations", "image", "resolved_method", "target_layer", "decode", "compute", "render", "handler", "quality", "warnings", "content_digest", "weights_digest")
+    __slots__ = ("predictions", "explanations", "image", "resolved_method", "target_layer", "decode", "compute", "render", "handler", "quality", "warnings", "content_digest", "weights_digest", "began")
+    class BeganEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     PREDICTIONS_FIELD_NUMBER: _ClassVar[int]
     EXPLANATIONS_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
@@ -166,6 +173,7 @@ class ImageResult(_message.Message):
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     CONTENT_DIGEST_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    BEGAN_FIELD_NUMBER: _ClassVar[int]
     predictions: _containers.RepeatedCompositeFieldContainer[_types_pb2.ClassScore]
     explanations: _containers.RepeatedCompositeFieldContainer[_types_pb2.Explanation]
     image: _types_pb2.ImageInfo
@@ -179,4 +187,5 @@ class ImageResult(_message.Message):
     warnings: _containers.RepeatedCompositeFieldContainer[_types_pb2.Warning]
     content_digest: bytes
     weights_digest: str
-    def __init__(self, predictions: _Optional[_Iterable[_Union[_types_pb2.ClassScore, _Mapping]]] = ..., explanations: _Optional[_Iterable[_Union[_types_pb2.Explanation, _Mapping]]] = ..., image: _Optional[_Union[_types_pb2.ImageInfo, _Mapping]] = ..., resolved_method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., target_layer: _Optional[str] = ..., decode: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., compute: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., render: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., handler: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., quality: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., warnings: _Optional[_Iterable[_Union[_types_pb2.Warning, _Mapping]]] = ..., content_digest: _Optional[bytes] = ..., weights_digest: _Optional[str] = ...) -> None: ...
+    began: _containers.ScalarMap[str, int]
+    def __init__(self, predictions: _Optional[_Iterable[_Union[_types_pb2.ClassScore, _Mapping]]] = ..., explanations: _Optional[_Iterable[_Union[_types_pb2.Explanation, _Mapping]]] = ..., image: _Optional[_Union[_types_pb2.ImageInfo, _Mapping]] = ..., resolved_method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., target_layer: _Optional[str] = ..., decode: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., compute: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., render: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., handler: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., quality: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., warnings: _Optional[_Iterable[_Union[_types_pb2.Warning, _Mapping]]] = ..., content_digest: _Optional[bytes] = ..., weights_digest: _Optional[str] = ..., began: _Optional[_Mapping[str, int]] = ...) -> None: ...

@@ -114,7 +114,8 @@ async def test_a_running_job_can_be_cancelled() -> None:
         service.worker.gate.set()
         await cancel(service, made.name)
         assert await get(service, made.name) == ended
-        assert service.admission._rooms[MODEL]._value == 16  # type: ignore[attr-defined]
+        labels = {"model": MODEL, "lane": "predict"}
+        await until(lambda: service.metrics.registry.get_sample_value("whylight_in_flight", labels) == 0)
 
 
 async def test_a_waiting_job_is_cancelled_before_it_begins() -> None:
@@ -403,7 +404,7 @@ async def test_the_steps_of_a_running_job_are_shown(monkeypatch: pytest.MonkeyPa
             watch.progress(worker_pb2.Progress(step=3, steps=7, objective=0.25))  # type: ignore[attr-defined]
             await asyncio.Event().wait()
 
-        monkeypatch.setattr(service.explaining, "explain", explain_in_steps)
+        monkeypatch.setattr(service.explaining, "explain_charged", explain_in_steps)
         made = await create(service)
         await until(lambda: service.jobs._runner.progress(made.name.removeprefix("operations/")) is not None)
         metadata = said(await get(service, made.name))
