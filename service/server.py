@@ -17,6 +17,7 @@ from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
 from service.admission import Admission
 from service.background import repeated
 from service.catalog import Catalog
+from service.draining import Drain, DrainInterceptor
 from service.explaining import Explaining
 from service.identity.clients import load_clients
 from service.identity.gate import Gate
@@ -39,6 +40,9 @@ ENVELOPE_BYTES = 64 * 1024
 CHECK_INTERVAL = 5.0  # seconds between two looks for models that were not checked yet
 
 RELOAD_INTERVAL = 1.0  # seconds between two looks at the clients file
+
+# Seconds for the last answers to leave, and for whoever watches the health to have seen the end.
+STOP_GRACE = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +94,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         explaining = Explaining(Workers(admission, client), metrics, sampler)
         servicer = ExplanationServicer(settings, catalog, explaining)
         gate = await stack.enter_async_context(identity(settings))
-        server, address = grpc_server(settings, servicer, health_servicer, metrics, gate)
+        drain = Drain()
+        server, address = grpc_server(settings, servicer, health_servicer, metrics, gate, drain)
         monitor = _monitor(settings, worker, client, catalog, health_servicer, metrics)
         await stack.enter_async_context(monitor.running())
         await server.start()
@@ -99,7 +104,10 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         finally:
             logger.info("draining: answering what was accepted")
             await health_servicer.enter_graceful_shutdown()
-            await server.stop(settings.drain_timeout)
+            late = await drain.finish(settings.drain_timeout)
+            if late:
+                logger.warning("%d requests were not answered in time", late)
+            await server.stop(STOP_GRACE)
 
 
 def _policy(settings: Settings) -> Policy:
@@ -160,6 +168,7 @@ def grpc_server(
     health_servicer: health.aio.HealthServicer,
     metrics: Metrics,
     gate: Gate,
+    drain: Drain,
 ) -> tuple[grpc.aio.Server, str]:
     """The server, bound but not started, and its address.
 
@@ -172,7 +181,7 @@ def grpc_server(
         ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", 0),
     ]
-    interceptors = [CallInterceptor(metrics), IdentityInterceptor(gate)]
+    interceptors = [CallInterceptor(metrics), IdentityInterceptor(gate), DrainInterceptor(drain)]
     server = grpc.aio.server(interceptors=interceptors, options=options)
     api_grpc.add_ExplanationServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)

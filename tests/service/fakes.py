@@ -12,6 +12,7 @@ from protos.explain.v1 import types_pb2
 from protos.worker.v1 import worker_pb2
 from service.admission import Admission
 from service.catalog import Catalog
+from service.draining import Drain
 from service.explaining import Explaining
 from service.identity.quotas import Quotas
 from service.metrics import Metrics
@@ -114,6 +115,7 @@ class Front:
         self.catalog.declare(MODEL)
         self.admission = Admission(settings.in_flight, settings.queue_size, self.metrics)
         self.health = health.aio.HealthServicer()
+        self.drain = Drain()
         self.monitor = self.make_monitor(discover=False)
         self.now = 0.0
         self.sampler = None
@@ -154,7 +156,7 @@ async def front(
     chosen = Settings(_env_file=None, **{"port": 0, **settings})  # type: ignore[arg-type]
     made = Front(FakeWorker(), chosen, policy)
     async with identity(chosen, interval=RELOAD_INTERVAL) as gate:
-        server, made.address = grpc_server(chosen, made.servicer, made.health, made.metrics, gate)
+        server, made.address = grpc_server(chosen, made.servicer, made.health, made.metrics, gate, made.drain)
         await server.start()
         await made.monitor.look()
         async with open_channel(made.address, credentials) as channel:

@@ -264,14 +264,6 @@ async def test_the_clients_deadline_is_passed_on() -> None:
         assert 20 < default.deadline.ToSeconds() - request.deadline.ToSeconds() < 25
 
 
-async def test_draining_refuses_new_work() -> None:
-    """A service that shuts down is UNAVAILABLE for new requests."""
-    async with front() as service:
-        service.admission.draining = True
-        error = await refused(service.stub.Explain(explain()))
-        assert error.code() is grpc.StatusCode.UNAVAILABLE
-
-
 @pytest.mark.parametrize("error", [WorkerUnavailableError("no worker"), DeadlineError("too late")])
 async def test_errors_of_the_worker_client_reach_the_client(error: Exception) -> None:
     """What the client of TorchServe raises has its status, and RetryInfo where a retry makes sense."""
