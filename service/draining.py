@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import inspect
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, TypeAlias, cast
 
@@ -12,6 +13,9 @@ from service.errors import DrainingError
 from service.identity.permissions import PERMISSIONS
 
 _CUT_OFF_TIME = 1.0  # seconds for calls that are out of time to be told so
+# gRPC drops what waits at its door when it stops. So it is stopped in a moment in which no call comes.
+_QUIET_MOMENT = 0.01  # seconds
+_QUIET_LOOKS = 50
 
 # Quoted: only the type stubs know these as generic.
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -29,6 +33,7 @@ class Drain:
         self._changed = asyncio.Event()
         self._begun = False
         self._over = False
+        self._last_refusal = 0.0
 
     @property
     def unanswered(self) -> int:
@@ -43,6 +48,7 @@ class Drain:
             DrainingError: the service is shutting down, or had to end before the work did.
         """
         if self._begun:
+            self._last_refusal = time.monotonic()
             raise DrainingError("the service is shutting down")
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checker
@@ -68,13 +74,14 @@ class Drain:
             How many were ended.
         """
         self._begun = True
-        if await self._all_answered(timeout):
-            return 0
-        self._over = True
-        late = list(self._accepted)
-        for task in late:
-            task.cancel()
-        await self._all_answered(_CUT_OFF_TIME)
+        late: list[asyncio.Task[Any]] = []
+        if not await self._all_answered(timeout):
+            self._over = True
+            late = list(self._accepted)
+            for task in late:
+                task.cancel()
+            await self._all_answered(_CUT_OFF_TIME)
+        await self._quiet()
         return len(late)
 
     async def _all_answered(self, timeout: float) -> bool:
@@ -84,6 +91,13 @@ class Drain:
                     self._changed.clear()
                     await self._changed.wait()
         return not self._accepted
+
+    async def _quiet(self) -> None:
+        """Wait for a moment without a new call, for some time at most."""
+        for _ in range(_QUIET_LOOKS):
+            if time.monotonic() - self._last_refusal > _QUIET_MOMENT:
+                return
+            await asyncio.sleep(_QUIET_MOMENT)
 
 
 class DrainInterceptor(grpc.aio.ServerInterceptor):

@@ -4,11 +4,13 @@ import asyncio
 import time
 
 import grpc
+import pytest
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from protos.explain.v1 import explanation_service_pb2 as api
 from service.draining import Drain
+from service.errors import DrainingError
 from tests.service.fakes import MODEL, Front, front
 from tests.service.test_front import details, explain, refused
 
@@ -87,6 +89,17 @@ async def test_a_client_that_goes_away_is_not_waited_for() -> None:
         for call in calls:
             call.cancel()
         assert await finishing == 0
+
+
+async def test_the_end_comes_in_a_moment_without_calls() -> None:
+    """GRPC drops, without a word, a call that comes while it stops."""
+    drain = Drain()
+    await drain.finish(1)
+    with pytest.raises(DrainingError), drain.accepted():
+        pass
+    came = time.monotonic()
+    await drain.finish(1)
+    assert time.monotonic() - came > 0.01
 
 
 async def test_nothing_to_wait_for() -> None:
