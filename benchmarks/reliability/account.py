@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks.reliability.calls import FAILURES, Call, End
 
-_FINISHED = re.compile(r" ([0-9a-f]{32}) (?:Predict|Explain) client=")
+_FINISHED = re.compile(r" ([0-9a-f]{32}) (?:Predict|Explain) client=.* seconds=([0-9.]+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Account:
 
 def account(calls: Sequence[Call], log: str) -> Account:
     """Add up the calls of a run and compare them with what the service logged."""
-    logged = Counter(_FINISHED.findall(log))
+    logged = Counter(request_id for request_id, _ in _FINISHED.findall(log))
     right = [call.difference for call in calls if call.end is End.RIGHT]
     return Account(
         ends=Counter(call.end for call in calls),
@@ -54,6 +54,11 @@ def account(calls: Sequence[Call], log: str) -> Account:
         largest_difference=max(right, default=0.0),
         identical=sum(gap == 0 for gap in right) / max(1, len(right)),
     )
+
+
+def service_seconds(log: str) -> dict[str, float]:
+    """How long the service says that it took for each request, by request id."""
+    return {request_id: float(seconds) for request_id, seconds in _FINISHED.findall(log)}
 
 
 def percentile(values: Iterable[float], percent: int) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from benchmarks.reliability.account import Account, account, percentile
+from benchmarks.reliability.account import Account, account, percentile, service_seconds
 from benchmarks.reliability.calls import Call, End, make_call
 from benchmarks.reliability.load import CHANNEL_OPTIONS, Load
 from benchmarks.reliability.questions import Question, explanation, prediction
@@ -41,6 +41,7 @@ class Overload:
         idle: predictions before.
         loaded: predictions meanwhile.
         explanations: the overload's calls.
+        by_service: seconds of each rejection by the service's own clock.
         account: of all calls meanwhile.
     """
 
@@ -50,6 +51,7 @@ class Overload:
     idle: tuple[Call, ...]
     loaded: tuple[Call, ...]
     explanations: tuple[Call, ...]
+    by_service: tuple[float, ...]
     account: Account
 
     @property
@@ -78,8 +80,18 @@ async def overload(address: str, question: Question, seconds: float, log: Callab
     async with predictions.running():
         calls, lag = await _open_loop(address, question, FACTOR * capacity, seconds)
     loaded = tuple(predictions.calls)
-    offered = len(calls) / seconds
-    return Overload(capacity, offered, lag, idle, loaded, tuple(calls), account([*calls, *loaded], log()))
+    text = log()
+    known = service_seconds(text)
+    return Overload(
+        capacity=capacity,
+        offered=len(calls) / seconds,
+        lag=lag,
+        idle=idle,
+        loaded=loaded,
+        explanations=tuple(calls),
+        by_service=tuple(known[call.request_id] for call in calls if call.code == _REJECTED),
+        account=account([*calls, *loaded], text),
+    )
 
 
 async def _capacity(address: str, question: Question, seconds: float) -> float:
@@ -122,6 +134,7 @@ def report(made: dict[str, Overload]) -> str:
                 milliseconds(percentile(each.rejections, 50)),
                 milliseconds(percentile(each.rejections, 99)),
                 f"{sum(value <= PROMISE for value in each.rejections) / max(1, len(each.rejections)):.1%}",
+                milliseconds(percentile(each.by_service, 99)),
                 milliseconds(each.lag),
                 f"{milliseconds(percentile(idle, 50))} / {milliseconds(percentile(idle, 99))}",
                 f"{milliseconds(percentile(loaded, 50))} / {milliseconds(percentile(loaded, 99))}",
@@ -129,7 +142,7 @@ def report(made: dict[str, Overload]) -> str:
             ]
         )
     head = ["explanations", "capacity", "asked for", "rejected", "rejection p50", "p99", "within 50 ms",
-            "clients' lag p99", "prediction p50 / p99 idle", "meanwhile", "answered"]  # fmt: skip
+            "p99 by the service", "clients' lag p99", "prediction p50 / p99 idle", "meanwhile", "answered"]  # fmt: skip
     return "\n".join(
         [
             f"Open loop: calls are sent at {FACTOR} times the measured capacity, whatever becomes of those before, "

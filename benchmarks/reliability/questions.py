@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from PIL import Image
 
@@ -72,7 +72,7 @@ def mixed(client: Client, *, variants: int = 1) -> list[Question]:
                 request = api.ExplainRequest(
                     model=model,
                     image=next(pictures),
-                    method=build_method(info.name, _few_passes(info)),
+                    method=build_method(info.name, few_passes(info)),
                     targets=next(targets),
                     output=api.OutputOptions(resolution=next(sizes)),
                 )
@@ -111,7 +111,8 @@ def ask(client: Client, request: Request) -> Response:
     return client.predict(request) if isinstance(request, api.PredictRequest) else client.explain(request)
 
 
-def _few_passes(info: Any) -> list[str]:
+def few_passes(info: types_pb2.MethodInfo) -> list[str]:
+    """The parameters by which a method takes few passes."""
     return [
         f"{parameter.name}={max(PASSES, int(parameter.minimum))}"
         for parameter in info.parameters

@@ -28,6 +28,13 @@ class Serving:
         self._logs: list[str] = []
         self._service: Launched | None = None
 
+    @classmethod
+    def attached(cls, service: Launched) -> "Serving":
+        """One that runs already, and that somebody else stops."""
+        made = cls({})
+        made._service = service
+        return made
+
     @property
     def service(self) -> Launched:
         """The present run."""
