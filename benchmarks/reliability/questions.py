@@ -23,7 +23,7 @@ PASSES = 8
 _PASSES_PARAMETERS = ("steps", "samples")
 _QUICK = 0.5  # seconds
 # Some hundred passes whatever one asks for; they have their place in benchmarks/methods.py.
-_ALWAYS_SLOW = ("score_cam", "ss_cam", "ablation_cam", "occlusion", "attention_flow", "extremal_perturbation")
+ALWAYS_SLOW = ("score_cam", "ss_cam", "ablation_cam", "occlusion", "attention_flow", "extremal_perturbation")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def mixed(client: Client, *, variants: int = 1) -> list[Question]:
     pictures, targets, sizes = itertools.cycle(images()), itertools.cycle(_targets()), itertools.cycle(_sizes())
     questions = []
     for model in [model.name for model in client.models()]:
-        methods = [info for info in client.methods(model) if info.name not in _ALWAYS_SLOW]
+        methods = [info for info in client.methods(model) if info.name not in ALWAYS_SLOW]
         for _ in range(variants):
             questions.append(Question(f"{model} prediction", api.PredictRequest(model=model, image=next(pictures))))
             for info in methods:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.reliability.questions import few_passes
+from benchmarks.reliability.questions import ALWAYS_SLOW, few_passes
 from handlers.torchserve_handler import TorchServeHandler
 from protos.explain.v1 import quality_pb2
 from protos.worker.v1 import worker_pb2
@@ -64,7 +64,7 @@ def mixed(handler: TorchServeHandler) -> list[WorkRequest | bytes | None]:
     explanations = [
         work(method=build_method(info.name, few_passes(info)), class_indices=[1, 2])
         for info in answer.description.methods
-        if info.name in supported and info.name not in ("attention_flow", "extremal_perturbation", "ss_cam")
+        if info.name in supported and info.name not in ALWAYS_SLOW
     ]
     late = work(method=GRAD_CAM, class_indices=[1])
     late.deadline.FromSeconds(int(time.time()) - 1)
