@@ -166,4 +166,4 @@ def report(trials: Sequence[Trial]) -> str:
 
 
 def _seconds(value: float | None) -> str:
-    return "never" if value is None else f"{value:.1f} s"
+    return "stayed SERVING" if value is None else f"{value:.1f} s"
