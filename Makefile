@@ -85,6 +85,10 @@ gallery: $(VENV)/.dev ## Draw every method by both default models into docs/
 localisation: $(VENV)/.dev ## Do the maps lie where the object is? Asked of the running service
 	@$(BIN)/python -m benchmarks.localisation --output docs/benchmarks/localisation.md
 
+.PHONY: reliability
+reliability: $(VENV)/.dev ## Kill, stall, overload and stop the service; write docs/reliability.md
+	@$(BIN)/python -m benchmarks.reliability --output docs/reliability.md
+
 .PHONY: clean
 clean: ## Remove everything that was built
 	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache model_store/*.mar

@@ -21,6 +21,7 @@ from service.cache.store import Store
 from service.cache.work import CachedWork
 from service.catalog import Catalog
 from service.costs import Costs
+from service.draining import Drain, DrainInterceptor
 from service.explaining import Explaining
 from service.identity.clients import load_clients
 from service.identity.gate import Gate
@@ -53,6 +54,9 @@ CHECK_INTERVAL = 5.0  # seconds between two looks for models that were not check
 
 TIDY_INTERVAL = 60.0  # seconds between two looks for answers that are too old
 RELOAD_INTERVAL = 1.0  # seconds between two looks at the clients file
+
+# Seconds for the last answers to leave, and for whoever watches the health to have seen the end.
+STOP_GRACE = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +116,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         servicer = ExplanationServicer(settings, catalog, explaining, streaming, jobs, costs)
         operations = OperationsServicer(jobs, settings.default_timeout)
         traces = await stack.enter_async_context(_tracing(settings))
-        server, address = grpc_server(settings, servicer, operations, health_servicer, metrics, gate, traces)
+        drain = Drain()
+        server, address = grpc_server(settings, servicer, operations, health_servicer, metrics, gate, drain, traces)
         monitor = _monitor(settings, worker, client, catalog, health_servicer, metrics)
         await stack.enter_async_context(monitor.running())
         await server.start()
@@ -122,7 +127,10 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             logger.info("draining: answering what was accepted")
             await health_servicer.enter_graceful_shutdown()
             await jobs.drain()
-            await server.stop(settings.drain_timeout)
+            late = await drain.finish(settings.drain_timeout)
+            if late:
+                logger.warning("%d requests were not answered in time", late)
+            await server.stop(STOP_GRACE)
 
 
 @contextlib.asynccontextmanager
@@ -226,6 +234,7 @@ def grpc_server(
     health_servicer: health.aio.HealthServicer,
     metrics: Metrics,
     gate: Gate,
+    drain: Drain,
     traces: Tracing | None = None,
 ) -> tuple[grpc.aio.Server, str]:
     """The server, bound but not started, and its address.
@@ -239,7 +248,7 @@ def grpc_server(
         ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", 0),
     ]
-    interceptors = [CallInterceptor(metrics, traces), IdentityInterceptor(gate)]
+    interceptors = [CallInterceptor(metrics, traces), IdentityInterceptor(gate), DrainInterceptor(drain)]
     server = grpc.aio.server(interceptors=interceptors, options=options)
     api_grpc.add_ExplanationServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
     operations_pb2_grpc.add_OperationsServicer_to_server(operations, server)

@@ -95,7 +95,7 @@ class Settings(BaseSettings):
     """Seconds within which every model must be ready after the start."""
 
     drain_timeout: float = Field(default=30.0, ge=0)
-    """Seconds that accepted requests get to finish when the service is told to stop."""
+    """Seconds that accepted requests get to finish when the service is told to stop; then they end with DRAINING."""
 
     ready_file: Path | None = None
     """Written once every model is ready: a JSON object with `address` and `metrics`."""

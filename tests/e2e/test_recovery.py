@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,6 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from protos.explain.v1 import explanation_service_pb2 as api
 from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
 from service.launch import Launched, launched
 from tests.e2e.conftest import models
@@ -75,33 +73,3 @@ def test_a_killed_service_leaves_no_process_behind(victim: Launched) -> None:
     assert len(below) >= 4
     os.kill(victim.process.pid, signal.SIGKILL)
     wait_for(lambda: not any(process.is_running() for process in below), 10)
-
-
-def test_a_stopped_service_answers_what_it_accepted(victim: Launched) -> None:
-    """SIGTERM: health turns to NOT_SERVING, requests in flight are answered, then every process is gone."""
-    below = processes(victim)
-    answers: list[object] = []
-    with grpc.insecure_channel(victim.address) as channel:
-        stub = api_grpc.ExplanationServiceStub(channel)
-        stub.Explain(explain())
-
-        def call() -> None:
-            answers.append(stub.Explain(explain(model="digits-vit", targets=api.Targets(top_k=5), no_cache=True)))
-
-        threads = [threading.Thread(target=call) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        metric = 'whylight_in_flight{lane="predict",model="digits-vit"} 8.0'
-        wait_for(lambda: metric in _metrics(victim) or len(answers) > 0, 5)
-        victim.process.send_signal(signal.SIGTERM)
-        for thread in threads:
-            thread.join()
-    assert len(answers) == len(threads)
-    assert victim.process.wait(20) == 0
-    assert not any(process.is_running() for process in below)
-
-
-def _metrics(service: Launched) -> str:
-    import urllib.request
-
-    return str(urllib.request.urlopen(service.metrics, timeout=5).read().decode())  # noqa: S310 - our own address

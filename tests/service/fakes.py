@@ -17,6 +17,7 @@ from service.cache.store import Store
 from service.cache.work import CachedWork
 from service.catalog import Catalog
 from service.costs import Costs
+from service.draining import Drain
 from service.explaining import Explaining
 from service.identity.quotas import Quotas
 from service.jobs.jobs import Jobs
@@ -152,6 +153,7 @@ class Front:
         self.costs = Costs()
         self.admission = Admission(limits(settings), self.metrics, self.costs)
         self.health = health.aio.HealthServicer()
+        self.drain = Drain()
         self.monitor = self.make_monitor(discover=False)
         self.now = 0.0
         self.sampler = None
@@ -218,7 +220,9 @@ async def front(
         streaming = Streaming(made.explaining, made.work)
         servicer = ExplanationServicer(chosen, made.catalog, made.explaining, streaming, made.jobs, made.costs)
         operations = OperationsServicer(made.jobs, chosen.default_timeout)
-        server, made.address = grpc_server(chosen, servicer, operations, made.health, made.metrics, gate, traces)
+        server, made.address = grpc_server(
+            chosen, servicer, operations, made.health, made.metrics, gate, made.drain, traces
+        )
         await server.start()
         await made.monitor.look()
         async with open_channel(made.address, credentials) as channel:

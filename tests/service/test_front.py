@@ -265,12 +265,16 @@ async def test_the_clients_deadline_is_passed_on() -> None:
         assert 20 < default.deadline.ToSeconds() - request.deadline.ToSeconds() < 25
 
 
-async def test_draining_refuses_new_work() -> None:
-    """A service that shuts down is UNAVAILABLE for new requests."""
-    async with front() as service:
-        service.admission.draining = True
-        error = await refused(service.stub.Explain(explain()))
-        assert error.code() is grpc.StatusCode.UNAVAILABLE
+async def test_a_client_whose_deadline_is_missed_is_told_so_before_it_gives_up() -> None:
+    """DEADLINE_EXCEEDED comes from the service, with its details, and not from the client's own library."""
+    async with front(in_flight=1) as service:
+        service.worker.gate.clear()
+        first = service.stub.Explain(explain(), timeout=30)
+        error = await refused(service.stub.Explain(explain(), timeout=0.5))
+        assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert "ErrorInfo" in details(error)
+        service.worker.gate.set()
+        await first
 
 
 @pytest.mark.parametrize("error", [WorkerUnavailableError("no worker"), DeadlineError("too late")])

@@ -1,0 +1,69 @@
+"""The service's health, as a load balancer sees it."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from benchmarks.reliability.load import CHANNEL_OPTIONS
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_INTERVAL = 0.02  # seconds between two looks
+_TIMEOUT = 1.0
+
+
+class HealthWatch:
+    """Asks for the health all the time, and remembers when it changed.
+
+    Args:
+        address: host:port of the service.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self.changes: list[tuple[float, str]] = []
+        """time.monotonic() and what the health became: SERVING, NOT_SERVING, or GONE where nobody answers."""
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["HealthWatch"]:
+        """Watch for the length of a block."""
+        watching = asyncio.create_task(self._watch())
+        try:
+            yield self
+        finally:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+
+    @property
+    def now(self) -> str:
+        """What the health was at the last look; "" before the first."""
+        return self.changes[-1][1] if self.changes else ""
+
+    def settled(self, status: str, seconds: float) -> bool:
+        """Whether the health has been `status` for some seconds."""
+        return self.now == status and time.monotonic() - self.changes[-1][0] >= seconds
+
+    def first(self, status: str, after: float) -> float | None:
+        """When the health first became `status` after a time; None: it did not."""
+        return next((when for when, each in self.changes if each == status and when >= after), None)
+
+    async def _watch(self) -> None:
+        async with grpc.aio.insecure_channel(self._address, CHANNEL_OPTIONS) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            while True:
+                status = await _look(stub)
+                if status != self.now:
+                    self.changes.append((time.monotonic(), status))
+                await asyncio.sleep(_INTERVAL)
+
+
+async def _look(stub: health_pb2_grpc.HealthStub) -> str:
+    try:
+        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_TIMEOUT)
+    except grpc.aio.AioRpcError:
+        return "GONE"
+    return "SERVING" if answer.status == _SERVING else "NOT_SERVING"
