@@ -20,8 +20,6 @@ from explainers.result import ImageResult
 from explainers.targets import Targets
 from explainers.watch import Stepwise, Watch
 
-MASKED_AT_ONCE = 32
-
 
 @register
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +69,8 @@ class Rise(PixelMethod, Stepwise):
 
         def raw_maps(seeds: Tensor) -> Tensor:
             with torch.inference_mode():
-                return self._raw_maps(network, images.to(network.device), logits.softmax(dim=1), seeds, watch)
+                probabilities = logits.softmax(dim=1)
+                return self._raw_maps(network.for_many_passes(), images.to(network.device), probabilities, seeds, watch)
 
         return explain_ranks(logits, targets, raw_maps)
 
@@ -80,7 +79,7 @@ class Rise(PixelMethod, Stepwise):
     ) -> Tensor:
         """S of each rank and image, from the probabilities of the images themselves: (ranks, batch, height, width)."""
         masks = RandomMasks.draw(self.samples, self.cells, self.keep, self.seed, network.input_size)
-        at_once = max(1, MASKED_AT_ONCE // len(pixels))
+        at_once = max(1, network.images_at_once // len(pixels))
         progress = Progress(math.ceil(self.samples / at_once), watch)
         total = torch.zeros((), dtype=torch.float64, device=network.device)
         scores = [torch.einsum("bc,rbc->rb", unmasked, seeds)[:, :, None]]
