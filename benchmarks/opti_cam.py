@@ -46,8 +46,11 @@ On SqueezeNet `fast` stays below `published`. Tried there on six of the photogra
 or fall (at most 30.76); other rates, momenta and schedules of the signs (30.63); gradients divided by the shares
 (30.64), softer signs (30.41), a softer stretch of the mask (30.52), a mean of the last directions (29.99), steps that
 change the mask by a given amount (29.97) or that adapt to rise and fall (29.96), the steepest way in the mask (29.02),
-back to the best place after a fall (28.89), Rprop (27.53). The signs' own 100 steps reach 31.40: steps alone are not
-what is missing."""
+back to the best place after a fall (28.89), Rprop (27.53). Later, with 48 steps: signs whose falls are half as long
+(30.58), signs at a rate that rises first (30.48), Adam at a rate that rises to 0.35 (29.19) or rises to 0.4 and falls
+again, with a shorter memory of squares (28.63), Frank-Wolfe on the shares, towards the best 64 to 2 feature maps
+(23.93), steps between sign and gradient (21.19). The signs' own 100 steps reach 31.40: steps alone are not what is
+missing."""
 
 
 @dataclass(frozen=True)

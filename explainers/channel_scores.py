@@ -14,8 +14,6 @@ from explainers.result import ImageResult
 from explainers.targets import Targets
 from explainers.watch import Watch
 
-MASKS_AT_ONCE = 32
-
 
 def explain_channel_scores(
     network: Network, layer: str, images: Tensor, targets: Sequence[Targets], noise: Tensor, watch: Watch | None
@@ -35,7 +33,8 @@ def explain_channel_scores(
     pixels = images.to(network.device)
     with torch.inference_mode():
         distinct = [_distinct(of_image) for of_image in activation]
-        chunks = sum(len(torch.split(representatives, MASKS_AT_ONCE)) for representatives, _ in distinct)
+        network = network.for_many_passes()
+        chunks = sum(len(torch.split(representatives, network.images_at_once)) for representatives, _ in distinct)
         progress = Progress(chunks * len(noise), watch)
         scores = [
             _channel_scores(network, image, of_image[representatives], noise, progress)[places]
@@ -58,7 +57,7 @@ def _channel_scores(network: Network, image: Tensor, activation: Tensor, noise: 
         image: x, shape (3, height, width), in [0, 1].
         activation: A, shape (channels, h, w).
         noise: added to the masks, shape (samples, height, width).
-        progress: gets a step for each sample of every `MASKS_AT_ONCE` channels.
+        progress: gets a step for each sample of every `Network.images_at_once` channels.
 
     Returns:
         Shape (channels, classes).
@@ -70,7 +69,7 @@ def _channel_scores(network: Network, image: Tensor, activation: Tensor, noise: 
         progress.step()
         return logits
 
-    masks = (min_max(enlarge(some)) for some in torch.split(activation, MASKS_AT_ONCE))
+    masks = (min_max(enlarge(some)) for some in torch.split(activation, network.images_at_once))
     return torch.cat([torch.stack([score(some, sample) for sample in noise]).mean(dim=0) for some in masks])
 
 

@@ -22,6 +22,9 @@ from explainers.trunk import Trunk
 from explainers.vit import VisionTransformer, find_transformer
 from explainers.vit_forward import reproduces
 
+# Images that go through the network together without gradients. On a CPU from 16 on each is slower than by itself: what
+# the layers hand on no longer stays in the cache.
+IMAGES_AT_ONCE = {"cpu": 8, "cuda": 32}
 PROBE_BATCH = 2  # more than one, so that the batch can't be mistaken for a leading dimension of size 1
 
 
@@ -36,6 +39,7 @@ class Network:
         input_size: (height, width) that the images must have.
         class_count: number of logits.
         device: where it computes.
+        memory_format: the order of the pixels that `predict` and `logits` put images in; preserved where any will do.
         layers: one entry for each different spatial map, in the order of execution.
         linear_head: the classifier, where it is global average pooling and one linear layer; else None.
         transformer: the blocks and the classifier, where it is a plain vision transformer; else None.
@@ -74,6 +78,7 @@ class Network:
             self._mean = torch.tensor(mean, dtype=self._dtype, device=self.device).view(1, -1, 1, 1)
             self._std = torch.tensor(std, dtype=self._dtype, device=self.device).view(1, -1, 1, 1)
         self._statistics = tuple(mean), tuple(std)
+        self.memory_format = torch.preserve_format
         self._broadcasts: dict[str, bool] = {}
         self._inspect(target_layer)
 
@@ -95,17 +100,18 @@ class Network:
         return logits
 
     def for_many_passes(self) -> Self:
-        """The same network, with `logits` of channels_last images faster on a CPU: for the time of one explanation.
+        """The same network, with `predict` and `logits` faster on a CPU: for the time of one explanation.
 
-        It has weights of its own (`explainers.shadow.in_channels_last`), which a later update of the model leaves as
-        they are.
+        It puts images in the order of channels_last, and has weights of its own in that order
+        (`explainers.shadow.in_channels_last`), which a later update of the model leaves as they are. Its logits are the
+        same but for rounding. Where the network can't take images in that order, this is the network itself.
         """
-        if self.device.type != "cpu":
-            return self
-        network = copy.copy(self)
-        with self._recorder.no_new_hooks():
-            network._shadow = in_channels_last(self._shadow, self.device)
-        return network
+        return self._in_channels_last() if self.device.type == "cpu" and self._takes_channels_last else self
+
+    @property
+    def images_at_once(self) -> int:
+        """How many images to give `predict` together where there are many."""
+        return IMAGES_AT_ONCE.get(self.device.type, IMAGES_AT_ONCE["cpu"])
 
     def record(self, images: Tensor, layer: str, *further: str) -> Recording:
         """Run a batch once and keep what is needed for the gradients of any number of targets.
@@ -256,9 +262,27 @@ class Network:
         if images.dim() != 4 or tuple(images.shape[2:]) != tuple(self.input_size):
             raise ValueError(f"images must have shape (batch, 3, {self.input_size[0]}, {self.input_size[1]})")
         if dtype is None or dtype == self._dtype:
-            return (images.to(device=self.device, dtype=self._dtype) - self._mean) / self._std
+            return (images.to(self.device, self._dtype, memory_format=self.memory_format) - self._mean) / self._std
         mean, std = (torch.tensor(row, dtype=dtype, device=self.device).view(1, -1, 1, 1) for row in self._statistics)
         return (images.to(device=self.device, dtype=dtype) - mean) / std
+
+    def _in_channels_last(self) -> Self:
+        network = copy.copy(self)
+        with self._recorder.no_new_hooks():
+            network._shadow = in_channels_last(self._shadow, self.device)
+        network.memory_format = torch.channels_last
+        return network
+
+    @cached_property
+    def _takes_channels_last(self) -> bool:
+        """Whether the logits are the same in that order: a network may look at its memory as it lies. Tried once."""
+        noise = torch.rand(1, len(self._mean.flatten()), *self.input_size, generator=_fixed_generator())
+        expected = self.predict(noise)
+        try:
+            logits = self._in_channels_last().predict(noise)
+        except Exception:  # whatever the network raises at strides that it doesn't expect
+            return False
+        return torch.allclose(logits, expected, rtol=1e-3, atol=1e-4)
 
     def _logits_of_noise(self) -> Tensor:
         """Logits of one image of noise, with the graph that starts at its pixels."""

@@ -19,7 +19,6 @@ from explainers.result import ImageResult
 from explainers.targets import Targets
 from explainers.watch import Stepwise, Watch
 
-WINDOWS_AT_ONCE = 32
 MOST_WINDOWS = 4096  # a request must end some day
 
 
@@ -82,7 +81,8 @@ class Occlusion(PixelMethod, Stepwise):
         pixels = images.to(network.device)
         rows, columns = (_spans(side, *geometry).to(pixels) for side in network.input_size)
         logits = network.predict(images)
-        progress = Progress(len(pixels) * math.ceil(len(rows) * len(columns) / WINDOWS_AT_ONCE), watch)
+        network = network.for_many_passes()
+        progress = Progress(len(pixels) * math.ceil(len(rows) * len(columns) / network.images_at_once), watch)
         with torch.inference_mode():
             occluded = torch.stack([self._probabilities(network, image, rows, columns, progress) for image in pixels])
         drops = logits.softmax(dim=1)[:, None, None] - occluded
@@ -112,7 +112,7 @@ class Occlusion(PixelMethod, Stepwise):
         """Of every class, with a square at each place: shape (len(rows), len(columns), classes)."""
         places = torch.cartesian_prod(torch.arange(len(rows)), torch.arange(len(columns)))
         logits = []
-        for some in torch.split(places, WINDOWS_AT_ONCE):
+        for some in torch.split(places, network.images_at_once):
             squares = (rows[some[:, 0], :, None] * columns[some[:, 1], None, :])[:, None].bool()
             logits.append(network.predict(image.masked_fill(squares, self.grey)))
             progress.step()

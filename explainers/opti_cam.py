@@ -154,9 +154,8 @@ class MaskedScore:
     def __init__(self, network: Network, images: Tensor, activation: Tensor, pairs: Pairs) -> None:
         """Keep what the score needs; `activation` is A, shape (images, channels, h, w)."""
         self._network = network.for_many_passes()
-        # A copy, because one made under inference mode can't be saved for a gradient. With the colours of a pixel side
-        # by side, convolutions are faster: their outputs keep the order.
-        self._images = images.to(network.device).clone(memory_format=torch.channels_last)
+        # A copy, because one made under inference mode can't be saved for a gradient.
+        self._images = images.to(network.device).clone(memory_format=self._network.memory_format)
         self._activation = activation
         self._pairs = pairs
         native = (activation.shape[2], activation.shape[3])

@@ -20,8 +20,6 @@ from explainers.result import ImageResult
 from explainers.targets import Targets
 from explainers.watch import Stepwise, Watch, show
 
-MASKED_AT_ONCE = 32
-
 
 @register
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +72,8 @@ class Rise(PixelMethod, Stepwise):
 
         def raw_maps(seeds: Tensor) -> Tensor:
             with torch.inference_mode():
-                return self._raw_maps(network, images.to(network.device), logits.softmax(dim=1), seeds, watch, so_far)
+                probabilities, pixels = logits.softmax(dim=1), images.to(network.device)
+                return self._raw_maps(network.for_many_passes(), pixels, probabilities, seeds, watch, so_far)
 
         return explain_ranks(logits, targets, raw_maps)
 
@@ -92,7 +91,7 @@ class Rise(PixelMethod, Stepwise):
         `so_far` gets, before `watch` is told of a step, what makes S of the masks until then.
         """
         masks = RandomMasks.draw(self.samples, self.cells, self.keep, self.seed, network.input_size)
-        at_once = max(1, MASKED_AT_ONCE // len(pixels))
+        at_once = max(1, network.images_at_once // len(pixels))
         progress = Progress(math.ceil(self.samples / at_once), watch)
         total = torch.zeros((), dtype=torch.float64, device=network.device)
         scores = [torch.einsum("bc,rbc->rb", unmasked, seeds)[:, :, None]]

@@ -20,8 +20,6 @@ from explainers.superpixels import BASELINES, Superpixels
 from explainers.targets import Targets
 from explainers.watch import Stepwise, Watch
 
-SHOWN_AT_ONCE = 32
-
 
 @dataclasses.dataclass(frozen=True)
 class Design:
@@ -101,7 +99,7 @@ class SuperpixelMethod(PixelMethod, Stepwise, abc.ABC):
             pictures = [Superpixels.of(image, self.segments, self.baseline) for image in images.to(network.device)]
             designs = [self.design(picture.count) for picture in pictures]
             with torch.inference_mode():
-                scores = _scores(network, pictures, designs, seeds, watch)
+                scores = _scores(network.for_many_passes(), pictures, designs, seeds, watch)
             maps = [
                 self._coefficients(design.first(table.shape[1]), table)[:, picture.labels.cpu()]
                 for design, table, picture in zip(designs, scores, pictures, strict=True)
@@ -120,7 +118,7 @@ def _scores(
 ) -> list[Tensor]:
     """For each image its targets' probabilities, shape (ranks, coalitions), float64 on the CPU."""
     most = max(len(design.coalitions) for design in designs)
-    at_once = max(2, SHOWN_AT_ONCE // len(pictures))  # what `solve` needs at least
+    at_once = max(2, network.images_at_once // len(pictures))  # what `solve` needs at least
     progress = Progress(math.ceil(most / at_once), watch)
     parts: list[list[Tensor]] = [[] for _ in pictures]
     for start in range(0, most, at_once):

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from explainers import Network
 from quality.evidence import Evidence, Need
 from quality.passes import parts, predict
 
@@ -149,7 +150,9 @@ def _composites(
 
     `revealing` shows the first pixels of the image on `fill`; otherwise they give way to `fill`.
     """
-    network, image_of = evidence.given(Need.NETWORK), evidence.pairs.images
+    plain: Network = evidence.given(Need.NETWORK)
+    network = evidence.remember("many passes", plain.for_many_passes)
+    image_of = evidence.pairs.images
     device = network.device
     images, ranks, fill = evidence.images.to(device), ranks.to(device), fill.to(device)
     limits = torch.tensor(counts, dtype=torch.int32)

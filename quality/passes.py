@@ -9,8 +9,6 @@ from torch import Tensor
 
 from explainers import ImageResult, Method, Network, Stepwise, Targets
 
-IMAGES_AT_ONCE = {"cpu": 16, "cuda": 128}
-
 Check = Callable[[], None]
 _check: ContextVar[Check | None] = ContextVar("check", default=None)
 
@@ -36,14 +34,9 @@ def checkpoint() -> None:
         check()
 
 
-def at_once(network: Network) -> int:
-    """How many images to give the network together."""
-    return IMAGES_AT_ONCE.get(network.device.type, 16)
-
-
 def parts(network: Network, rows: Tensor) -> Iterator[Tensor]:
     """Rows, or images, in as many parts as the network needs, with a checkpoint before each."""
-    for part in torch.split(rows, at_once(network)):
+    for part in torch.split(rows, network.images_at_once):
         checkpoint()
         yield part
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from explainers import METHODS, Classes, Explanation, Network
+from explainers.network import IMAGES_AT_ONCE
 from tests.explainers import references, references_cam
 from tests.explainers.cases import model_of, network_of
 from tests.explainers.networks import ChannelsLast, ResidualCnn, ViT, network, pictures, prepare, vgg
@@ -113,6 +114,7 @@ def test_score_cam_runs_once_for_all_constant_channels() -> None:
         model[0][4].weight[:5] = 0  # type: ignore[index, union-attr]
     sizes = count_batches(model[0][0])  # type: ignore[index]
     net = network(model)
+    net.for_many_passes()  # the first time it tries
     sizes.clear()
     items = explain("score_cam", net)
     assert sizes == [1, 4]
@@ -124,7 +126,7 @@ def test_score_cam_runs_once_for_all_constant_channels() -> None:
 def test_score_cam_does_not_depend_on_how_many_masks_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks are for memory only."""
     together = explain("score_cam", network_of("vit"))
-    monkeypatch.setattr("explainers.channel_scores.MASKS_AT_ONCE", 3)
+    monkeypatch.setitem(IMAGES_AT_ONCE, "cpu", 3)
     assert_same(explain("score_cam", network_of("vit")), together)
 
 

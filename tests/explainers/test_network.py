@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from explainers import Network, NotApplicableError, UnknownLayerError
+from explainers import METHODS, Network, NotApplicableError, TopK, UnknownLayerError
 from tests.explainers.cases import SUBJECTS, model_of, network_of
 from tests.explainers.networks import MEAN, STD, ResidualCnn, network, perceptron, pictures, prepare, vgg
 
@@ -121,13 +121,39 @@ def test_like_a_network_without_layers() -> None:
         _ = other.target_layer
 
 
+def test_many_passes_say_the_same() -> None:
+    """Images and kernels in another order, the same logits but for rounding; the network itself stays as it is."""
+    for subject in SUBJECTS:
+        net = network(model_of(subject))
+        many = net.for_many_passes()
+        assert (many.memory_format, net.memory_format) == (torch.channels_last, torch.preserve_format)
+        torch.testing.assert_close(many.predict(pictures()), net.predict(pictures()), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_many_passes_of_a_network_that_counts_on_its_memory(fails: bool) -> None:
+    """One that can't take, or misreads, another order of its maps goes on as it is, for every method that asks."""
+
+    class Careless(ResidualCnn):
+        def forward(self, x: Tensor) -> Tensor:
+            maps = self.stem(x)
+            if fails:
+                maps = maps.view(len(maps), -1).view(maps.shape)
+            else:
+                maps = maps.as_strided(maps.shape, torch.empty(maps.shape).stride())
+            return self.head(self.pool(maps).flatten(1))
+
+    net = network(prepare(Careless()))
+    assert net.for_many_passes() is net
+    for name in ("opti_cam", "occlusion", "score_cam"):
+        METHODS[name]().explain(net, pictures(1), [TopK()])
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_cuda(subject: str) -> None:
     """On a GPU the model of the caller stays on the CPU, and the answers are the same to float32."""
-    from explainers import METHODS, TopK
-
     net = network(model_of(subject), device="cuda")
     assert next(model_of(subject).parameters()).device.type == "cpu"
     on_cpu = METHODS["grad_cam"]().explain(network_of(subject), pictures(), [TopK(2)] * 3)

@@ -162,6 +162,7 @@ def test_rows_stop_by_themselves() -> None:
     with torch.no_grad():
         model.body.stem.bias.fill_(-0.5)  # type: ignore[union-attr]
     net = network(model, target_layer="body.stage.1")
+    net.for_many_passes()  # the first time it tries
     images = torch.cat([pictures(2), torch.full((1, 3, 32, 32), torch.nan)])
     targets = [Classes((0, 1)), TopK(), TopK()]
     Counting.sizes.clear()
@@ -184,6 +185,7 @@ def test_constant_activation() -> None:
         model.stage[0].norm.weight.zero_()  # type: ignore[index, union-attr]
     counting = Counting(model)
     net = network(counting, target_layer="body.stage.1")
+    net.for_many_passes()  # the first time it tries
     Counting.sizes.clear()
     result = OptiCam().explain(net, pictures(2), [TopK(2)] * 2)
     assert len(Counting.sizes) == 2 + 4
@@ -196,6 +198,7 @@ def test_constant_activation() -> None:
 def test_costs_two_forward_passes_a_step(preset: str) -> None:
     """The network's share: a pass for the activation, two a step, a last look; no gradient of a weight is computed."""
     net, image = network_of("vgg"), pictures(1)
+    net.for_many_passes()  # the first time it tries
     forward = convolution_flops(lambda: net.predict(image))
     method = OptiCam(preset=preset, steps=6)
     assert convolution_flops(lambda: method.explain(net, image, [TopK()])) == (1 + 2 * 6 + 1) * forward

@@ -75,6 +75,7 @@ def test_targets_share_the_passes(method: Rise | Lime | KernelShap, expected: in
     calls: list[int] = []
     model.stem.register_forward_hook(lambda _module, inputs, _output: calls.append(len(inputs[0])))
     net = network(model)
+    net.for_many_passes()  # the first time it tries
     calls.clear()
     explain(method, net)
     assert sum(calls) == expected
@@ -140,15 +141,15 @@ def test_rise_divides_by_the_expectation() -> None:
 
 
 def test_rise_stops_with_the_masks_that_there_are() -> None:
-    """After one pass of 32 masks the map is that of the first 32."""
+    """After one pass the map is that of its masks."""
     net = network_of("residual")
     stopped = Rise(samples=100).explain(net, pictures(1), [ALL], watch=StopAtOnce())[0].explanations
-    masks = references.rise_masks(100, 7, 0.5, 0, 32, 32)[:32]
+    masks = references.rise_masks(100, 7, 0.5, 0, 32, 32)[: net.images_at_once]
     seen = torch.stack([pictures(1)[0] * torch.from_numpy(mask).float() for mask in masks])
     probabilities = net.predict(seen).softmax(dim=1).double()
     for item in stopped:
         expected = sum(p * mask for p, mask in zip(probabilities[:, item.target].tolist(), masks, strict=True))
-        np.testing.assert_allclose(raw(item), expected / (32 * 0.5), atol=1e-5)
+        np.testing.assert_allclose(raw(item), expected / (net.images_at_once * 0.5), atol=1e-5)
 
 
 class StopAtOnce:
@@ -355,7 +356,7 @@ def test_stopping_after_one_pass(kind: type[Lime | KernelShap]) -> None:
     net = network_of("residual")
     stopped = method.explain(net, pictures(1), [ALL], watch=StopAtOnce())[0].explanations
     picture = Superpixels.of(pictures(1)[0], 12, "black")
-    design = method.design(picture.count).first(32)
+    design = method.design(picture.count).first(net.images_at_once)
     scores = net.predict(picture.show(design.coalitions)).softmax(dim=1).T.double()
     expected = method.solve(design, scores)
     for item in stopped:

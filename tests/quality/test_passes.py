@@ -8,7 +8,7 @@ import torch
 from explainers import METHODS, TopK
 from quality import Evidence, Insertion, explain_by, watched
 from quality.evidence import Need
-from quality.passes import IMAGES_AT_ONCE, checkpoint, explain, predict
+from quality.passes import checkpoint, explain, predict
 from tests.explainers.networks import network, pictures, prepare, vgg
 from tests.quality.cases import CASES, evidence
 from tests.quality.toys import Redness, toy
@@ -44,7 +44,7 @@ def test_every_metric_with_a_network_can_be_ended(name: str) -> None:
 def test_a_check_before_each_part() -> None:
     """As many as there are parts, and nothing goes through the network after the one that fails."""
     net = toy(Redness(), (4, 4))
-    images = torch.rand(3 * IMAGES_AT_ONCE["cpu"] - 1, 3, 4, 4)
+    images = torch.rand(3 * net.images_at_once - 1, 3, 4, 4)
     check = After()
     with watched(check):
         whole = list(predict(net, images))
@@ -62,7 +62,7 @@ def test_a_curve_is_checked_all_along() -> None:
     check = After()
     with watched(check):
         Insertion(steps=65).values(one)
-    assert check.calls == 64 / IMAGES_AT_ONCE["cpu"] + 2  # the steps, the image and the baseline
+    assert check.calls == 64 / one.given(Need.NETWORK).images_at_once + 2  # the steps, the image and the baseline
 
 
 def test_methods_that_work_in_steps_are_ended_between_them() -> None:
