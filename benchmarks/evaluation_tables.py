@@ -7,6 +7,7 @@ build/evaluation/, so that a run that was cut off goes on there.
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -44,6 +45,27 @@ METRICS = (
 )
 
 
+def photographs(folder: Path, count: int) -> Path:
+    """A catalogue of those photographs whose class at least two of the networks name right.
+
+    Only of these the class that is explained is one that the networks see. First those that all of them name right, of
+    these first those with boxes.
+    """
+    root = require_real()
+    names = [folder_name for folder_name, *_ in MODELS.values()]
+    rows = []
+    for record in json.loads((root / "images.json").read_text(encoding="utf-8")):
+        right = sum(record["top1"][name] in record["imagenet_classes"] for name in names)
+        if right > 1:
+            rows.append((-right, not record["boxes"], record["file"], record))
+    chosen = [record for *_, record in sorted(rows, key=lambda row: row[:3])][:count]
+    catalogue = folder / "photographs"
+    catalogue.mkdir()
+    (catalogue / "images").symlink_to(root / "images")
+    (catalogue / "images.json").write_text(json.dumps(chosen), encoding="utf-8")
+    return catalogue
+
+
 def evaluate(model: str, manifest: Path | None, data: str, limit: int) -> Path:
     """Run the command for one model; gives the folder of its results."""
     folder = WORK / model
@@ -51,7 +73,8 @@ def evaluate(model: str, manifest: Path | None, data: str, limit: int) -> Path:
     methods = [":".join(filter(None, (name, FEWER.get(name)))) for name in METHODS if name not in WITHOUT[model]]
     command += ["--methods", ",".join(methods), "--metrics", METRICS, "--output", str(folder), "--device", "cpu"]
     command += ["--manifest", str(manifest)] if manifest is not None else []
-    command += ["--format", "catalogue"] if manifest is not None else []
+    # One photograph at once: its figures then don't depend on which others are measured.
+    command += ["--format", "catalogue", "--batch", "1"] if manifest is not None else []
     print(model)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run(command, check=True, cwd=ROOT, env=environment)  # noqa: S603
@@ -77,7 +100,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         manifest = write_real_manifest(Path(folder))
         runs = [(model, evaluate(model, None, "digits", arguments.pairs)) for model in DIGITS]
-        data = str(require_real())
+        data = str(photographs(Path(folder), arguments.photographs))
         runs += [(model, evaluate(model, manifest, data, arguments.photographs)) for model in MODELS]
     images = arguments.output.parent.parent / "images"
     lines = [
