@@ -11,8 +11,10 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from benchmarks.timing import machine
@@ -108,16 +110,34 @@ def row(name: str, network: Network, data: Data) -> str:
     return f"| {name} | " + " | ".join(texts + [""] * (6 - len(texts))) + " |"
 
 
-def measure(names: Sequence[str], pairs: int, digits: int) -> None:
-    """Print the table."""
-    found = list(samples("held_out", pairs, 0, digits=digits))
+def prepare(count: int, digits: int) -> tuple[Network, Data]:
+    """digits-cnn, and the photographs of `whylight evaluate --data digits` (or digits-single)."""
+    found = list(samples("held_out", count, 0, digits=digits))
     pixels = torch.stack([torch.from_numpy(each.image) for each in found]).permute(0, 3, 1, 2).float() / 255
     data = Data(pixels.contiguous(), [tuple(map(int, each.labels)) for each in found])
     network = Network(load_model("cnn"), input_size=(SIDE, SIDE), mean=HALF, std=HALF)
+    return network, data
+
+
+def measure(names: Sequence[str], network: Network, data: Data) -> None:
+    """Print the table."""
     print("| map | AD | AG | AI | own logit | all others | the other digit |")
     print("|---|---|---|---|---|---|---|")
     for name in names:
         print(row(name, network, data), flush=True)
+
+
+def draw(path: Path) -> None:
+    """The first photograph behind three maps of its second digit, as one strip."""
+    network, data = prepare(1, 2)
+    data = Data(data.images, [data.classes[0][1:]])
+    strip = [data.images[0]]
+    for name in ("published: Adam, rate 0.1, 100 steps", "fast", "score_cam"):
+        (saliency,) = ROWS[name](network, data)
+        strip.append(data.images[0] * min_max(upsample(saliency.float(), (SIDE, SIDE))[None]))
+    pixels = (torch.cat(strip, dim=2).permute(1, 2, 0) * 255).round().to(torch.uint8)
+    picture = Image.fromarray(pixels.numpy())
+    picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.BILINEAR).save(path, optimize=True)
 
 
 def main() -> None:
@@ -126,11 +146,15 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=12, help="photographs")
     parser.add_argument("--single", action="store_true", help="with one digit in each, not two")
     parser.add_argument("--rows", help=f"between semicolons, of: {', '.join(ROWS)}")
+    parser.add_argument("--picture", type=Path, help="draw one photograph behind three maps, and measure nothing")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.picture:
+        draw(arguments.picture)
+        return
     print(f"{machine()}\n")
     chosen = arguments.rows.split(";") if arguments.rows else list(ROWS)
-    measure(chosen, arguments.pairs, 1 if arguments.single else 2)
+    measure(chosen, *prepare(arguments.pairs, 1 if arguments.single else 2))
 
 
 if __name__ == "__main__":
