@@ -99,13 +99,13 @@ def section(model: str, folder: Path, images: Path) -> list[str]:
 
 
 def _undefined(lines: list[str]) -> list[str]:
-    """Which metrics have no value for some maps."""
-    found = [line[3:].partition("*")[0][1:] for line in lines if line.startswith("- **") and UNDEFINED in line]
-    return (
-        ["", f"Of some maps a metric has no value (no box, or the map is constant): {', '.join(found)}."]
-        if found
-        else []
-    )
+    """Which metrics have no value for some maps, and for how many."""
+    titles: dict[str, list[str]] = {}
+    for line in lines:
+        title, found, note = line.removeprefix("- **").partition(UNDEFINED)
+        if line.startswith("- **") and found:
+            titles.setdefault(f"{UNDEFINED.strip()}{note}", []).append(title.partition("**")[0])
+    return [text for note, names in titles.items() for text in ("", f"{', '.join(names)}: {note[0].lower()}{note[1:]}")]
 
 
 def definitions(folder: Path) -> list[str]:
