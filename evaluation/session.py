@@ -20,7 +20,7 @@ from evaluation.remote import Remote
 from evaluation.report import make_report
 from evaluation.results import open_results
 from evaluation.runner import run
-from evaluation.tables import to_table, write_tables
+from evaluation.tables import to_tables, write_tables
 from explainers import Method
 from model_store.manifest import DEFAULT_MANIFEST
 from quality import Need
@@ -75,7 +75,8 @@ def evaluate_request(request: Request, out: Console, err: Console) -> None:
             write_picture(report, request.output / "picture.png")
     for item, error in list(report.failures.items())[:10]:
         err.print(f"{item}: {error}", style="yellow", highlight=False, markup=False)
-    out.print(to_table(report))
+    for table in to_tables(report, out.width):
+        out.print(table)
     out.print(f"wrote table.csv, table.json, table.md and picture.png to {request.output}", highlight=False)
 
 

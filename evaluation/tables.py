@@ -12,8 +12,12 @@ from rich.table import Table
 from evaluation.choices import parameters_of
 from evaluation.report import Cell, Report
 from evaluation.results import write_text
+from quality import Metric
 
 ARROWS = {"higher": "↑", "lower": "↓"}
+Column = tuple[str, list[str]]
+"""A head and a figure for each method."""
+BORDERS = 3  # what a column of a rich table takes beside its text
 
 
 def write_tables(report: Report, folder: Path) -> None:
@@ -136,17 +140,43 @@ def heading(report: Report) -> str:
     return f"{model['name']} {model['version']} on {data['name']}: {data['images']} images{failed}, explaining {what}"
 
 
-def to_table(report: Report) -> Table:
-    """For the terminal: names of metrics are broken where the window is narrow."""
-    metrics = report.plan.metrics
-    table = Table(title=heading(report))
+def to_tables(report: Report, width: int) -> list[Table]:
+    """For a terminal of `width` columns: as many tables as its figures need, so that none is broken."""
+    columns: list[Column] = [(_head(key, metric), _cells(report, key)) for key, metric in report.plan.metrics.items()]
+    columns.append(("s / image", [seconds(row.explain_seconds) for row in report.rows.values()]))
+    room = width - BORDERS - 1 - max(len(name) for name in ("method", *report.rows))
+    groups: list[list[Column]] = [[]]
+    left = room
+    for column in columns:
+        if BORDERS + _width(column) > left and groups[-1]:
+            groups.append([])
+            left = room
+        groups[-1].append(column)
+        left -= BORDERS + _width(column)
+    return [_table(report, group, heading(report) if group is groups[0] else None) for group in groups]
+
+
+def _width(column: Column) -> int:
+    """What its longest word and figure need."""
+    head, cells = column
+    return max(map(len, (*head.split(), *cells)))
+
+
+def _head(key: str, metric: Metric) -> str:
+    return f"{key.replace('_', ' ').replace(':', ' ')} {ARROWS[metric.direction]}"
+
+
+def _cells(report: Report, key: str) -> list[str]:
+    return [rounded(row.cells[key], error=False) for row in report.rows.values()]
+
+
+def _table(report: Report, columns: list[Column], title: str | None) -> Table:
+    table = Table(title=title)
     table.add_column("method", no_wrap=True)
-    for key, metric in metrics.items():
-        table.add_column(f"{key.replace('_', ' ')} {ARROWS[metric.direction]}", justify="right", overflow="fold")
-    table.add_column("s / image", justify="right")
-    for method, row in report.rows.items():
-        values = [rounded(row.cells[key], error=False) for key in metrics]
-        table.add_row(method, *values, seconds(row.explain_seconds))
+    for column in columns:
+        table.add_column(column[0], justify="right", width=_width(column))
+    for method, *cells in zip(report.rows, *(cells for _, cells in columns), strict=True):
+        table.add_row(method, *cells)
     return table
 
 

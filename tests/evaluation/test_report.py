@@ -18,7 +18,7 @@ from evaluation.picture import draw_picture
 from evaluation.report import Report, make_report
 from evaluation.results import open_results
 from evaluation.runner import run
-from evaluation.tables import to_csv, to_json, to_markdown, to_table, write_tables
+from evaluation.tables import to_csv, to_json, to_markdown, to_tables, write_tables
 from tests.evaluation.worlds import Clockwork, numbered
 
 SETTINGS: dict[str, Any] = {
@@ -102,12 +102,28 @@ def test_the_tables_hold_the_same_figures(tmp_path: Path) -> None:
     assert "4 images, 1 of them not readable" in text
 
 
-def test_the_terminal_shows_every_figure(tmp_path: Path) -> None:
-    """Also in a narrow window, where names are broken and figures are not."""
+@pytest.mark.parametrize(("width", "tables"), [(60, 4), (80, 2), (200, 1)])
+def test_the_terminal_shows_every_figure(tmp_path: Path, width: int, tables: int) -> None:
+    """Also in a narrow window, where there are more tables; no figure and no word is broken."""
+    metrics = (
+        "average_drop",
+        "average_gain",
+        "average_increase",
+        "entropy",
+        "insertion",
+        "deletion",
+        "gini_sparseness",
+    )
+    values = {"smooth_grad_cam_plus_plus": VALUES["grad_cam"], "grad_cam": VALUES["grad_cam"]}
+    found = to_tables(report(tmp_path, ",".join(metrics), values), width)
     buffer = io.StringIO()
-    Console(file=buffer, width=60).print(to_table(report(tmp_path)))
-    assert "30.0" in buffer.getvalue()
-    assert "n/a" in buffer.getvalue()
+    for table in found:
+        Console(file=buffer, width=width).print(table)
+    text = buffer.getvalue()
+    assert len(found) == tables
+    assert (text.count("30.0 "), text.count("30.000 "), text.count("0.25 ")) == (2 * 3, 2 * 4, 2)
+    assert text.count("smooth_grad_cam_plus_plus") == tables
+    assert all(word in text for metric in metrics for word in metric.split("_"))
 
 
 def test_the_picture_has_a_panel_for_each_metric(tmp_path: Path) -> None:
