@@ -13,23 +13,30 @@ MOST_PARTS = 50_000
 # Of a progressive JPEG. libjpeg's own script makes 10 of a colour picture.
 MOST_SCANS = 50
 
+# Bytes of a run-length encoded BMP, which Pillow decodes in Python.
+MOST_RUNS = 1_000_000
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 # What libjpeg takes for the next marker: escaped bytes, restarts and others without a length are skipped.
 _MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
 _END, _SCAN = 0xD9, 0xDA
+_OS2 = 12  # size of the oldest header, which knows no compression
 
 
 def check_structure(data: bytes) -> None:
     """Refuse what only costs time.
 
     Raises:
-        ImageTooLargeError: a PNG or JPEG of too many parts, or a JPEG of too many scans.
+        ImageTooLargeError: a PNG or JPEG of too many parts, a JPEG of too many scans, or a BMP of too many runs.
     """
     if data.startswith(_PNG):
         _check_png(data)
     elif data.startswith(_JPEG):
         _check_jpeg(data)
+    elif data.startswith(b"BM"):
+        runs = int.from_bytes(data[30:34], "little") in (1, 2) and int.from_bytes(data[14:18], "little") > _OS2
+        _require(not runs or len(data) <= MOST_RUNS, "runs")
 
 
 def _check_png(data: bytes) -> None:

@@ -11,6 +11,8 @@ from service.errors import InvalidRequestError
 # thousand.
 MOST = 64 * 1024
 
+_DEEPEST = 8  # levels at which an image may be; a Struct may be nested for ever
+
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _SIZES = {_FIXED64: 8, _FIXED32: 4}
 
@@ -25,7 +27,7 @@ def check_envelope(raw: bytes, kind: Descriptor) -> None:
         raise InvalidRequestError(f"the request has more than {MOST} bytes besides its image", ())
 
 
-def _envelope(raw: memoryview, kind: Descriptor) -> int:
+def _envelope(raw: memoryview, kind: Descriptor, depth: int = 0) -> int:
     """Bytes that are in no field of type bytes; counted until there are too many, or nothing makes sense any more."""
     position, found = 0, 0
     while position < len(raw) and found <= MOST:
@@ -36,7 +38,7 @@ def _envelope(raw: memoryview, kind: Descriptor) -> int:
             length, position = _read_varint(raw, position)
             content = raw[position : position + length]
             position += length
-            found += position - began - len(content) + _counted(content, field)
+            found += position - began - len(content) + _counted(content, field, depth)
         else:
             position = (
                 _read_varint(raw, position)[1] if tag & 7 == _VARINT else position + _SIZES.get(tag & 7, len(raw))
@@ -45,11 +47,11 @@ def _envelope(raw: memoryview, kind: Descriptor) -> int:
     return found
 
 
-def _counted(content: memoryview, field: FieldDescriptor | None) -> int:
+def _counted(content: memoryview, field: FieldDescriptor | None, depth: int) -> int:
     if field is not None and field.type == FieldDescriptor.TYPE_BYTES:
         return 0
-    if field is not None and field.message_type is not None and len(content) > MOST:
-        return _envelope(content, field.message_type)  # it may hold the image
+    if field is not None and field.message_type is not None and len(content) > MOST and depth < _DEEPEST:
+        return _envelope(content, field.message_type, depth + 1)  # it may hold the image
     return len(content)
 
 

@@ -8,15 +8,20 @@ from PIL import Image
 from handlers.errors import ImageTooLargeError
 from handlers.images import decode
 from handlers.settings import Limits
-from handlers.structure import MOST_PARTS, MOST_SCANS, check_structure
-from tests.fuzz.bombs import jpeg_of_many_scans, jpeg_of_many_segments, png_of_many_chunks
+from handlers.structure import MOST_PARTS, MOST_RUNS, MOST_SCANS, check_structure
+from tests.fuzz.bombs import bmp_of_runs, jpeg_of_many_scans, jpeg_of_many_segments, png_of_many_chunks
 from tests.handlers.pictures import encode, photograph
 
 
 @pytest.mark.parametrize(
     "data",
-    [png_of_many_chunks(MOST_PARTS), jpeg_of_many_segments(MOST_PARTS), jpeg_of_many_scans(64, MOST_SCANS)],
-    ids=["chunks", "segments", "scans"],
+    [
+        png_of_many_chunks(MOST_PARTS),
+        jpeg_of_many_segments(MOST_PARTS),
+        jpeg_of_many_scans(64, MOST_SCANS),
+        bmp_of_runs(1000, MOST_RUNS),
+    ],
+    ids=["chunks", "segments", "scans", "runs"],
 )
 def test_too_many_parts(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """By name, and without asking Pillow."""

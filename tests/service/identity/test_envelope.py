@@ -8,7 +8,7 @@ from protos.worker.v1 import worker_pb2
 from service.errors import InvalidRequestError
 from service.identity import interceptor
 from service.identity.envelope import MOST, check_envelope
-from tests.fuzz.message_bombs import field, many_metrics, many_targets, many_unknown_fields
+from tests.fuzz.message_bombs import field, many_metrics, many_targets, many_unknown_fields, nested_struct
 from tests.service.fakes import MODEL, front
 
 EXPLAIN = api.ExplainRequest.DESCRIPTOR
@@ -24,8 +24,9 @@ EXPLAIN = api.ExplainRequest.DESCRIPTOR
         field(1, b"x" * (MOST + 1)),
         field(500, b"x" * (MOST + 1)),
         b"\x38\x01" * MOST,
+        nested_struct(10_000),
     ],
-    ids=["targets", "metrics", "unknown", "images", "text", "unknown text", "numbers"],
+    ids=["targets", "metrics", "unknown", "images", "text", "unknown text", "numbers", "nested"],
 )
 def test_a_large_envelope_is_refused(raw: bytes) -> None:
     """In nested messages, in repeated and in unknown fields."""
