@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from model_store.lanes import Lane
 from service.costs import Costs, Kind
-from service.errors import DeadlineError, DrainingError, NoRoomError
+from service.errors import DeadlineError, NoRoomError
 from service.lanes import Place
 from service.metrics import Metrics
 from service.observation import current
@@ -54,7 +54,6 @@ class Admission:
         self._metrics = metrics
         self._costs = costs
         self._rooms: dict[tuple[str, Lane], Room] = {}
-        self.draining = False
         for lane, each in lanes.items():
             metrics.queue_capacity.labels(lane).set(each.queue_size)
 
@@ -65,7 +64,6 @@ class Admission:
         With `whole` it must be done by then as well; otherwise a part of it is an answer, too.
 
         Raises:
-            DrainingError: the service is shutting down.
             NoRoomError: the queue is full, or the answer is expected too late.
             DeadlineError: no place came free in time.
         """
@@ -82,8 +80,6 @@ class Admission:
             room.leave(visit)
 
     async def _acquire(self, room: Room, place: Place, kind: Kind, timeout: float, whole: bool) -> Visit:
-        if self.draining:
-            raise DrainingError("the service is shutting down")
         wait = room.wait()
         if room.full and room.waiting >= self._limits[place.lane].queue_size:
             self._refuse(place, "QUEUE_FULL", "too many requests wait for this model", wait or None)

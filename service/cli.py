@@ -16,7 +16,7 @@ from model_store.archive import ArchiveError
 from model_store.manifest import ManifestError
 from protos.explain.v1 import explanation_service_pb2 as api
 from protos.explain.v1 import types_pb2
-from service import server
+from service import server, starting
 from service.access import Access
 from service.access_options import with_access
 from service.client import CallError, Client, build_method, build_quality, build_targets
@@ -35,7 +35,7 @@ app.add_typer(jobs, name="job")
 
 DEFAULT_TIMEOUT = 60.0
 
-START_ERRORS = (server.StartError, ManifestError, ArchiveError, TorchServeError)
+START_ERRORS = (starting.StartError, ManifestError, ArchiveError, TorchServeError)
 
 
 @app.command()
@@ -67,13 +67,13 @@ async def _serve(settings: Settings) -> None:
     async with server.running(settings) as service:
         out.print(f"gRPC    {service.address}\nmetrics {service.metrics}", highlight=False)
         with err.status("starting the workers"):
-            ready = asyncio.create_task(server.wait_until_ready(service, settings.start_timeout))
+            ready = asyncio.create_task(starting.wait_until_ready(service, settings.start_timeout))
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait((ready, stopped), return_when=asyncio.FIRST_COMPLETED)
         if not stop.is_set():
             ready.result()
             if settings.ready_file is not None:
-                server.write_ready_file(settings.ready_file, service)
+                starting.write_ready_file(settings.ready_file, service)
             out.print("ready")
             await stopped
         for task in (ready, stopped):

@@ -23,7 +23,7 @@ from handlers.worker import Worker
 from protos.explain.v1 import types_pb2
 from protos.worker.v1 import worker_pb2
 from service.errors import STATUS_CODES
-from service.server import ENVELOPE_BYTES
+from service.listening import ENVELOPE_BYTES
 from service.status_details import KEY
 from tests.fuzz import requests
 from tests.service.fakes import Front, front, prediction

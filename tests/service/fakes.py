@@ -17,19 +17,22 @@ from service.cache.store import Store
 from service.cache.work import CachedWork
 from service.catalog import Catalog
 from service.costs import Costs
-from service.draining import Drain
+from service.draining import Drain, DrainInterceptor
 from service.explaining import Explaining
+from service.identity.interceptor import IdentityInterceptor
 from service.identity.quotas import Quotas
+from service.interceptors import CallInterceptor
 from service.jobs.jobs import Jobs
 from service.jobs.servicer import OperationsServicer
 from service.jobs.start import running_jobs
+from service.listening import Servicers, grpc_server
 from service.metrics import Metrics
 from service.monitor import Monitor
+from service.parts import identity
 from service.progress.hub import Hub
 from service.progress.patience import Patience
 from service.sampling.policy import Policy
 from service.sampling.sampler import Sampler
-from service.server import grpc_server, identity
 from service.servicer import ExplanationServicer
 from service.settings import Settings
 from service.streaming import Streaming
@@ -220,9 +223,8 @@ async def front(
         streaming = Streaming(made.explaining, made.work)
         servicer = ExplanationServicer(chosen, made.catalog, made.explaining, streaming, made.jobs, made.costs)
         operations = OperationsServicer(made.jobs, chosen.default_timeout)
-        server, made.address = grpc_server(
-            chosen, servicer, operations, made.health, made.metrics, gate, made.drain, traces
-        )
+        interceptors = [CallInterceptor(made.metrics, traces), IdentityInterceptor(gate), DrainInterceptor(made.drain)]
+        server, made.address = grpc_server(chosen, Servicers(servicer, operations, made.health), interceptors)
         await server.start()
         await made.monitor.look()
         async with open_channel(made.address, credentials) as channel:

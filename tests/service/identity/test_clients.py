@@ -12,7 +12,7 @@ from protos.explain.v1 import explanation_service_pb2 as api
 from service.identity.caller import Precision
 from service.identity.clients import load_clients
 from service.identity.watched import UnusableFileError
-from service.server import StartError
+from service.starting import StartError
 from tests.service.fakes import RELOAD_INTERVAL, Front, front
 from tests.service.identity.people import bearer, entry, write_clients
 

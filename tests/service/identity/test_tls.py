@@ -10,7 +10,7 @@ from cryptography import x509
 
 from protos.explain.v1 import explanation_service_pb2 as api
 from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
-from service.server import StartError
+from service.starting import StartError
 from tests.service.fakes import Front, front, open_channel
 from tests.service.identity.certificates import Authority, Issued
 from tests.service.identity.people import bearer, entry, write_clients

@@ -13,11 +13,11 @@ from google.rpc import code_pb2, error_details_pb2
 
 from protos.explain.v1 import job_pb2, types_pb2
 from protos.worker.v1 import worker_pb2
-from service import server
+from service import parts
 from service.errors import NoRoomError, WorkerUnavailableError
 from service.identity.gate import Gate
-from service.server import StartError
 from service.settings import Settings
+from service.starting import StartError
 from service.status_details import KEY
 from service.torchserve.client import ModelWorkers
 from tests.service.fakes import MODEL, FakeWorker, Front, front
@@ -308,7 +308,7 @@ async def test_a_damaged_database_keeps_the_service_from_starting(tmp_path: Path
     path.write_bytes(b"this is no database" * 100)
     service, settings = Front(FakeWorker(), Settings(_env_file=None)), Settings(_env_file=None, jobs_database=path)
     with pytest.raises(StartError, match="jobs database is damaged"):
-        async with server._jobs(settings, service.catalog, service.explaining, Gate(None), service.metrics):
+        async with parts.jobs_of(settings, service.catalog, service.explaining, Gate(None), service.metrics):
             pass
 
 

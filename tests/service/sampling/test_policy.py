@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from service.cli import app
+from service.parts import policy_of
 from service.sampling.policy import Policy, PolicyError, Rule, load_policy
-from service.server import _policy
 from service.settings import Settings
 
 RULES = Policy(
@@ -108,14 +108,14 @@ BAD = [
 
 def test_the_settings_make_a_policy(tmp_path: Path) -> None:
     """One rule of the two settings, none of which measures anything by default; a file takes their place."""
-    assert not _policy(Settings(_env_file=None)).measures_anything  # type: ignore[call-arg]
+    assert not policy_of(Settings(_env_file=None)).measures_anything  # type: ignore[call-arg]
     given = {"quality_share": 0.5, "quality_below_confidence": 0.25}
     plain = Settings(_env_file=None, **given)  # type: ignore[call-arg, arg-type]
-    assert _policy(plain) == Policy(rules=(Rule(share=0.5, below_confidence=0.25),))
+    assert policy_of(plain) == Policy(rules=(Rule(share=0.5, below_confidence=0.25),))
     path = tmp_path / "policy.toml"
     path.write_text("[[rules]]\nshare = 1\n")
     both = Settings(_env_file=None, quality_policy=path, **given)  # type: ignore[call-arg, arg-type]
-    assert _policy(both) == Policy(rules=(Rule(share=1),))
+    assert policy_of(both) == Policy(rules=(Rule(share=1),))
 
 
 @pytest.mark.parametrize(("content", "message"), BAD)
