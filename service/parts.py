@@ -14,6 +14,7 @@ from service.identity.gate import Gate
 from service.identity.watched import UnusableFileError, WatchedFiles
 from service.jobs.database import UnusableDatabaseError
 from service.jobs.jobs import Jobs
+from service.jobs.start import running_jobs
 from service.metrics import Metrics
 from service.sampling.policy import Policy, PolicyError, Rule, load_policy
 from service.sampling.sampler import Sampler
