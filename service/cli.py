@@ -19,12 +19,24 @@ from protos.explain.v1 import types_pb2
 from service import server, starting
 from service.access import Access
 from service.access_options import with_access
-from service.client import CallError, Client, build_method, build_quality, build_targets
+from service.client import CallError, Client
 from service.figures_table import metrics_table
 from service.identity.caller import Precision, Role
 from service.identity.tokens import clients_entry, new_token, write_token
 from service.job_commands import jobs
 from service.plugins import add_commands
+from service.question import (
+    DEFAULT_METHOD,
+    CompareWith,
+    Image,
+    Method,
+    Model,
+    Parameters,
+    Quality,
+    Targets,
+    TopK,
+    build_request,
+)
 from service.settings import Settings
 from service.stream_display import show_stream
 from service.terminal import DEFAULT_ADDRESS, Address, ask, err, fail, out, show_answer
@@ -84,16 +96,14 @@ async def _serve(settings: Settings) -> None:
 @with_access
 def explain(
     access: Access,
-    image: Annotated[Path, typer.Argument(help="JPEG, PNG, WebP or BMP.")],
-    model: Annotated[str, typer.Option(help="Name of a deployed model.")],
-    method: Annotated[str, typer.Option(help="Saliency method.")] = "grad_cam",
-    parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="name=value of the method.")] = None,
-    target: Annotated[list[str] | None, typer.Option(help="Class index or label; may be repeated.")] = None,
-    top_k: Annotated[int | None, typer.Option(help="Explain the k most probable classes.")] = None,
-    quality: Annotated[
-        list[str] | None, typer.Option(help="Metric to compute, name or name:parameter=value,...; may be repeated.")
-    ] = None,
-    compare_with: Annotated[str | None, typer.Option(help="Second method, name or name:parameter=value,...")] = None,
+    image: Image,
+    model: Model,
+    method: Method = DEFAULT_METHOD,
+    parameter: Parameters = None,
+    target: Targets = None,
+    top_k: TopK = None,
+    quality: Quality = None,
+    compare_with: CompareWith = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Overlay PNG to write.")] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Show how far the explanation is.")] = False,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds to wait for the answer.")] = DEFAULT_TIMEOUT,
@@ -102,15 +112,9 @@ def explain(
 ) -> None:
     """Ask for a prediction and its explanation."""
     try:
-        request = api.ExplainRequest(
-            model=model,
-            image=image.read_bytes(),
-            method=build_method(method, parameter or []),
-            targets=build_targets(target or [], top_k),
-            output=api.OutputOptions(overlay_png=output is not None),
-            quality=build_quality(quality or [], compare_with),
-            allow_partial=allow_partial,
-        )
+        request = build_request(image, model, method, parameter, target, top_k, quality, compare_with)
+        request.output.overlay_png = output is not None
+        request.allow_partial = allow_partial
         with Client(address, timeout, access) as client:
             response = (show_stream if stream else _wait_for)(client, request, err)
     except (CallError, OSError) as error:

@@ -14,8 +14,19 @@ from protos.explain.v1 import explanation_service_pb2 as api
 from protos.explain.v1 import job_pb2
 from service.access import Access, CallError
 from service.access_options import with_access
-from service.client import build_method, build_quality, build_targets
 from service.job_client import JobClient, metadata, response
+from service.question import (
+    DEFAULT_METHOD,
+    CompareWith,
+    Image,
+    Method,
+    Model,
+    Parameters,
+    Quality,
+    Targets,
+    TopK,
+    build_request,
+)
 from service.terminal import DEFAULT_ADDRESS, Address, ask, err, fail, out, show_answer
 
 STEP = 1.0  # seconds between two looks at a job's progress
@@ -30,16 +41,14 @@ Output = Annotated[Path | None, typer.Option("-o", "--output", help="Overlay PNG
 @with_access
 def create(
     access: Access,
-    image: Annotated[Path, typer.Argument(help="JPEG, PNG, WebP or BMP.")],
-    model: Annotated[str, typer.Option(help="Name of a deployed model.")],
-    method: Annotated[str, typer.Option(help="Saliency method.")] = "grad_cam",
-    parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="name=value of the method.")] = None,
-    target: Annotated[list[str] | None, typer.Option(help="Class index or label; may be repeated.")] = None,
-    top_k: Annotated[int | None, typer.Option(help="Explain the k most probable classes.")] = None,
-    quality: Annotated[
-        list[str] | None, typer.Option(help="Metric to compute, name or name:parameter=value,...; may be repeated.")
-    ] = None,
-    compare_with: Annotated[str | None, typer.Option(help="Second method, name or name:parameter=value,...")] = None,
+    image: Image,
+    model: Model,
+    method: Method = DEFAULT_METHOD,
+    parameter: Parameters = None,
+    target: Targets = None,
+    top_k: TopK = None,
+    quality: Quality = None,
+    compare_with: CompareWith = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Have an overlay PNG drawn, for `get` to write.")] = False,
     request_id: Annotated[str, typer.Option(help="Your own id: the same one gives the same job.")] = "",
     timeout: Annotated[float | None, typer.Option(help="Seconds that the computation may take.")] = None,
@@ -48,14 +57,8 @@ def create(
 ) -> None:
     """Have an image explained in the background. Prints the job's name."""
     try:
-        request = api.ExplainRequest(
-            model=model,
-            image=image.read_bytes(),
-            method=build_method(method, parameter or []),
-            targets=build_targets(target or [], top_k),
-            output=api.OutputOptions(overlay_png=overlay),
-            quality=build_quality(quality or [], compare_with),
-        )
+        request = build_request(image, model, method, parameter, target, top_k, quality, compare_with)
+        request.output.overlay_png = overlay
     except (CallError, OSError) as error:
         fail(error)
     asked = api.CreateExplanationJobRequest(
