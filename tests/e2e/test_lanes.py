@@ -40,7 +40,7 @@ def test_predictions_and_fast_maps_are_answered_while_a_slow_map_is_computed(
     assert not slow.done()
     assert slow.result().explanations
     with pytest.raises(grpc.RpcError) as caught:
-        stub.Explain(explain(method=SLOW), timeout=0.2)
+        stub.Explain(explain(method=SLOW, no_cache=True), timeout=0.2)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
