@@ -24,7 +24,7 @@ DEADLINE = 4.0  # seconds of each call
 STALL = 8.0  # seconds: longer than any client waits
 RESPONSE_TIMEOUT = 12  # seconds after which TorchServe kills a worker; 60 by default
 QUIET = 3.0  # seconds of load before an event and after the recovery
-RECOVERY_TIMEOUT = 120.0
+RECOVERY_TIMEOUT = 240.0  # a worker takes its time to start where others want the processors, too
 FULL = 6.0  # seconds without room on the jobs' disk
 NO_DISK = "A full disk was not tried: this user may not mount a file system."
 

@@ -14,7 +14,7 @@ from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
 from protos.explain.v1 import types_pb2
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
-_INTERVAL = 0.02  # seconds between two looks
+_INTERVAL = 0.05  # seconds between two looks
 _TIMEOUT = 1.0
 
 
