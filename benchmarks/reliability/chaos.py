@@ -1,6 +1,7 @@
 """Processes are killed and stopped in the middle of load."""
 
 import asyncio
+import math
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -54,6 +55,7 @@ class Trial:
         first_right: seconds until every lane of every model had answered a question rightly that was asked after it
             began.
         ready: seconds until health was SERVING and every model READY again; None: they were all the time.
+        recovered: whether all was well again within RECOVERY_TIMEOUT.
         account: of all calls.
         jobs: what became of the jobs that were made meanwhile.
     """
@@ -62,6 +64,7 @@ class Trial:
     noticed: float | None
     first_right: float
     ready: float | None
+    recovered: bool
     account: Account
     jobs: JobAccount
 
@@ -136,11 +139,7 @@ def _questions(address: str) -> list[Question]:
 
 
 async def trial(event: Event, target: Serving, questions: Sequence[Question]) -> Trial:
-    """Load and jobs, the event, and load until all is well again; then every job has to end.
-
-    Raises:
-        TimeoutError: it did not become well.
-    """
+    """Load and jobs, the event, and load until all is well again; then every job has to end."""
     load, jobs = Load(target.address, questions, CLIENTS, DEADLINE), JobLoad(target.address, questions)
     async with HealthWatch(target.address, lanes=True).running() as health, load.running(), jobs.running():
         await asyncio.sleep(QUIET)
@@ -148,20 +147,21 @@ async def trial(event: Event, target: Serving, questions: Sequence[Question]) ->
         await event.strike(target)
         over, wall_over = time.monotonic(), time.time()
         lanes = {_lane(question) for question in questions}
-        async with asyncio.timeout(RECOVERY_TIMEOUT):
-            while not (
-                time.monotonic() >= over + QUIET
-                and health.settled("SERVING", QUIET)
-                and lanes <= _answered(load.calls, struck).keys()
-            ):
-                await asyncio.sleep(0.02)
+
+        def well() -> bool:
+            answered = lanes <= _answered(load.calls, struck).keys()
+            return answered and health.settled("SERVING", QUIET) and time.monotonic() >= over + QUIET
+
+        while not (recovered := well()) and time.monotonic() < over + RECOVERY_TIMEOUT:
+            await asyncio.sleep(0.05)
     settled = await jobs.settle(wall_over, lambda: target.log, gone=event.gone)
     changes = [(when - struck, status) for when, status in health.changes if when >= struck]
     return Trial(
         event,
         noticed=next((when for when, status in changes if status != "SERVING"), None),
-        first_right=max(_answered(load.calls, struck).values()) - struck,
+        first_right=max(_answered(load.calls, struck).values(), default=math.inf) - struck,
         ready=changes[-1][0] if changes else None,
+        recovered=recovered,
         account=account(load.calls, target.log),
         jobs=settled,
     )
@@ -183,9 +183,7 @@ def _answered(calls: Sequence[Call], since: float) -> dict[tuple[str, int], floa
 def report(trials: Sequence[Trial]) -> str:
     """The section's text."""
     head = ["event", "noticed", "first right answer", "ready again"]
-    rows = [
-        [each.event.name, _seconds(each.noticed), _seconds(each.first_right), _seconds(each.ready)] for each in trials
-    ]
+    rows = [[each.event.name, _seconds(each.noticed), _seconds(each.first_right), _ready(each)] for each in trials]
     accounts = {each.event.name: each.account for each in trials}
     return "\n".join(
         [
@@ -207,3 +205,7 @@ def report(trials: Sequence[Trial]) -> str:
 
 def _seconds(value: float | None) -> str:
     return "stayed ready" if value is None else f"{value:.1f} s"
+
+
+def _ready(made: Trial) -> str:
+    return _seconds(made.ready) if made.recovered else f"NOT within {RECOVERY_TIMEOUT:g} s"
