@@ -239,7 +239,7 @@ def job_counts(accounts: Mapping[str, JobAccount]) -> str:
     rows = [
         [name, each.accepted, each.right, each.wrong, each.failed.total(), each.lost, each.doubled,
          f"{each.again} (at most {each.most_attempts} times)" if each.again else 0,
-         f"{each.accepted_after:.1f} s", f"{each.ended_after:.1f} s",
+         f"{each.accepted_after:.1f} s" if each.accepted_after >= 0 else "none sent", f"{each.ended_after:.1f} s",
          ", ".join(f"{reason} {number}" for reason, number in each.refused.most_common()) or "none"]
         for name, each in accounts.items()
     ]  # fmt: skip
