@@ -1,6 +1,6 @@
 """Measures one section of docs/reliability.md, or all but the soak, and writes the figures into it.
 
-`python -m benchmarks.reliability [all|equality|chaos|overload|shutdown|soak] [--output docs/reliability.md]`
+`python -m benchmarks.reliability [all|equality|cache|chaos|overload|shutdown|soak] [--output docs/reliability.md]`
 """
 
 import argparse
@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability import chaos, equality, overload, shutdown, soak
+from benchmarks.reliability import cache, chaos, equality, overload, shutdown, soak
 from benchmarks.reliability.tables import fill, where
 
 
@@ -19,6 +19,9 @@ def sections(minutes: float) -> dict[str, Callable[[], Coroutine[Any, Any, str]]
 
     async def measure_equality() -> str:
         return equality.report(await equality.run())
+
+    async def measure_cache() -> str:
+        return cache.report(await cache.run())
 
     async def measure_chaos() -> str:
         return chaos.report(await chaos.run())
@@ -34,6 +37,7 @@ def sections(minutes: float) -> dict[str, Callable[[], Coroutine[Any, Any, str]]
 
     return {
         "equality": measure_equality,
+        "cache": measure_cache,
         "chaos": measure_chaos,
         "overload": measure_overload,
         "shutdown": measure_shutdown,

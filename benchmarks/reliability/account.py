@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from benchmarks.reliability.calls import FAILURES, Call, End
 
-_FINISHED = re.compile(r" ([0-9a-f]{32}) (?:Predict|Explain) client=.* seconds=([0-9.]+)$", re.MULTILINE)
+_FINISHED = re.compile(
+    r" ([0-9a-f]{32}) (?:Predict|Explain|StreamExplain|CreateExplanationJob) client=.* seconds=([0-9.]+)$", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)

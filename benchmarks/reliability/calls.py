@@ -2,8 +2,10 @@
 
 import asyncio
 import enum
+import re
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +13,14 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from benchmarks.reliability.answers import TOLERANCE, difference
-from benchmarks.reliability.questions import Question, Response
+from benchmarks.reliability.questions import Question, Request, Response
 from protos.explain.v1 import explanation_service_pb2 as api
 from service.interceptors import REQUEST_ID_KEY
 from service.status_details import DOMAIN, KEY
 
 # A call that is still open this many seconds after its deadline has been lost.
 _PATIENCE = 5.0
+_STREAM = re.compile(r"prediction( preview)?( progress)* result")
 _CLOCKS = 0.1  # seconds by which client and server may disagree about a deadline
 
 
@@ -78,12 +81,11 @@ async def make_call(stub: Any, question: Question, timeout: float) -> Call:
         timeout: the client's deadline, in seconds.
     """
     request_id = uuid.uuid4().hex
-    procedure = stub.Predict if isinstance(question.request, api.PredictRequest) else stub.Explain
     began = time.monotonic()
     gap = 0.0
     try:
         async with asyncio.timeout(timeout + _PATIENCE):
-            answer = await procedure(question.request, timeout=timeout, metadata=((REQUEST_ID_KEY, request_id),))
+            answer = await _ask(stub, question.request, timeout, ((REQUEST_ID_KEY, request_id),))
         ended = time.monotonic()
         end, gap = _judge(answer, question, request_id)
         code, why = grpc.StatusCode.OK.name, ""
@@ -91,8 +93,31 @@ async def make_call(stub: Any, question: Question, timeout: float) -> Call:
         ended, end, code, why = time.monotonic(), End.LOST, "", "no end"
     except grpc.aio.AioRpcError as error:
         ended, code = time.monotonic(), error.code().name
-        end, why = _classify(error, in_time=ended - began < timeout - _CLOCKS)
+        end, why = classify(error, in_time=ended - began < timeout - _CLOCKS)
     return Call(request_id, question, end, code, why, began, ended, gap)
+
+
+async def _ask(stub: Any, request: Request, timeout: float, metadata: tuple[tuple[str, str]]) -> Response:
+    match request:
+        case api.PredictRequest():
+            procedure = stub.Predict
+        case api.ExplainRequest():
+            procedure = stub.Explain
+        case api.StreamExplainRequest():
+            events = [each async for each in stub.StreamExplain(request, timeout=timeout, metadata=metadata)]
+            return result_of(events)
+    answer: Response = await procedure(request, timeout=timeout, metadata=metadata)
+    return answer
+
+
+def result_of(events: Sequence[api.StreamExplainResponse]) -> api.ExplainResponse:
+    """The result of a stream; an empty one, which is nobody's, where the events are not those that are promised."""
+    kinds = " ".join(str(each.WhichOneof("event")) for each in events)
+    if not _STREAM.fullmatch(kinds):
+        return api.ExplainResponse()
+    first, result = events[0].prediction, events[-1].result
+    same = [score.index for score in first.predictions] == [score.index for score in result.predictions]
+    return result if same else api.ExplainResponse()
 
 
 def _judge(answer: Response, question: Question, request_id: str) -> tuple[End, float]:
@@ -104,8 +129,10 @@ def _judge(answer: Response, question: Question, request_id: str) -> tuple[End, 
     return (End.RIGHT if gap <= TOLERANCE else End.WRONG), gap
 
 
-def _classify(error: grpc.aio.AioRpcError, *, in_time: bool) -> tuple[End, str]:
-    """The service's handlers never send CANCELLED: it is what gRPC makes of a stream that the other side dropped.
+def classify(error: grpc.aio.AioRpcError, *, in_time: bool) -> tuple[End, str]:
+    """How a call ended that has no answer, and why.
+
+    The service's handlers never send CANCELLED: it is what gRPC makes of a stream that the other side dropped.
 
     That is at the deadline, which the two sides count by themselves, or when the server closes.
     """

@@ -61,17 +61,21 @@ class Disturbance:
                 await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _hang_up(self, stub: api_grpc.ExplanationServiceStub) -> None:
-        explanations = [each.request for each in self._questions if isinstance(each.request, api.ExplainRequest)]
+        explanations = [each.asked for each in self._questions if isinstance(each.asked, api.ExplainRequest)]
         chance = random.Random(0)  # noqa: S311 - no secret
         while True:
-            call = stub.Explain(chance.choice(explanations))
+            request = _alone(chance.choice(explanations))
+            if chance.random() < 0.5:
+                call = stub.StreamExplain(api.StreamExplainRequest(request=request))
+            else:
+                call = stub.Explain(request)
             await asyncio.sleep(chance.uniform(0, _LONGEST_PATIENCE))
             call.cancel()
             self.counts["cancelled"] += 1
             await asyncio.sleep(_PAUSE)
 
     async def _talk_nonsense(self, stub: api_grpc.ExplanationServiceStub) -> None:
-        first = self._questions[0].request
+        first = self._questions[0].asked
         cases = bad_requests(first.model, first.image)
         while True:
             for request, expected in cases:
@@ -82,3 +86,10 @@ class Disturbance:
                     fine = error.code() in (expected, *_ALWAYS_FINE) and error_reason(error)
                     self.counts["bad requests refused" if fine else "bad requests with another status"] += 1
                 await asyncio.sleep(_PAUSE)
+
+
+def _alone(request: api.ExplainRequest) -> api.ExplainRequest:
+    """The same, without the cache: a kept answer is there before anybody can hang up."""
+    made = api.ExplainRequest(no_cache=True)
+    made.MergeFrom(request)
+    return made

@@ -2,20 +2,21 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.reliability.account import Account, account
 from benchmarks.reliability.answers import TOLERANCE
 from benchmarks.reliability.load import Load
-from benchmarks.reliability.questions import Question, answered_alone, mixed
-from benchmarks.reliability.serving import serving
-from benchmarks.reliability.tables import counts
+from benchmarks.reliability.questions import STREAMED, Question, answered_alone, mixed, partly_streamed, uncached
+from benchmarks.reliability.serving import Serving, serving
+from benchmarks.reliability.tables import counts, table
 from service.client import Client
 
 CLIENTS = 64
 VARIANTS = 2
 ROUNDS = 3
+ALONE, CACHED = "each computed by itself", "with the cache"
 DEADLINE = 120.0  # seconds: here nobody is to be late
 
 
@@ -36,16 +37,22 @@ class Equality:
     account: Account
 
 
-async def run() -> Equality:
+async def run() -> dict[str, Equality]:
     """On a service of its own, with room for every client: it is equality that is looked at, not admission."""
-    async with serving({"queue_size": 4 * CLIENTS}) as target:
-        questions = await asyncio.to_thread(ask_alone, target.address, VARIANTS)
-        load = Load(target.address, questions, CLIENTS, DEADLINE)
-        began = time.monotonic()
-        await load.once(ROUNDS)
-        together = time.monotonic() - began
-        alone = sum(question.seconds for question in questions)
-        return Equality(len(questions), alone, together, account(load.calls, target.log))
+    async with serving({f"{lane}queue_size": 4 * CLIENTS for lane in ("", "fast_", "slow_")}) as target:
+        questions = partly_streamed(await asyncio.to_thread(ask_alone, target.address, VARIANTS))
+        asked = {ALONE: [uncached(each) for each in questions], CACHED: questions}
+        return {name: await together(target, each) for name, each in asked.items()}
+
+
+async def together(target: Serving, questions: Sequence[Question]) -> Equality:
+    """Ask every question by all clients."""
+    load = Load(target.address, questions, CLIENTS, DEADLINE)
+    began = time.monotonic()
+    await load.once(ROUNDS)
+    seconds = time.monotonic() - began
+    alone = sum(question.seconds for question in questions)
+    return Equality(len(questions), alone, seconds, account(load.calls, target.log))
 
 
 def ask_alone(address: str, variants: int) -> Sequence[Question]:
@@ -54,16 +61,24 @@ def ask_alone(address: str, variants: int) -> Sequence[Question]:
         return answered_alone(client, mixed(client, variants=variants))
 
 
-def report(made: Equality) -> str:
+def report(made: Mapping[str, Equality]) -> str:
     """The section's text."""
-    seen = made.account
+    first = made[ALONE]
+    rows = [
+        [name, each.account.total, f"{each.together:.1f} s", f"{each.account.identical:.1%}",
+         f"{each.account.largest_difference:.1e}"]
+        for name, each in made.items()
+    ]  # fmt: skip
     return "\n".join(
         [
-            f"{made.questions} different questions (every model, every method but the always slow ones, several "
-            f"targets, JPEG and PNG), each asked once by one client in {made.alone:.1f} s, and then {ROUNDS} times by "
-            f"{CLIENTS} clients at the same time, {seen.total} calls in {made.together:.1f} s.\n",
-            counts({"calls": seen}),
-            f"\n{seen.identical:.1%} of the right answers have the same probabilities and maps in every bit; the "
-            f"largest difference of a value is {seen.largest_difference:.1e} (allowed: {TOLERANCE:.0e}).",
+            f"{first.questions} different questions (every model, every method but the always slow ones, several "
+            f"targets, JPEG and PNG, every {STREAMED}rd explanation as a stream), each asked once by one client in "
+            f"{first.alone:.1f} s, and then {ROUNDS} times by {CLIENTS} clients at the same time: with `no_cache`, so "
+            "that every answer is computed for its own request, and without, so that answers are kept and identical "
+            "requests share a computation. Identical are right answers whose probabilities and maps are the same in "
+            f"every bit; a value may differ by {TOLERANCE:.0e}.\n",
+            table(["", "calls", "time", "identical", "largest difference"], rows),
+            "",
+            counts({name: each.account for name, each in made.items()}),
         ]
     )

@@ -9,9 +9,12 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from benchmarks.reliability.load import CHANNEL_OPTIONS
+from protos.explain.v1 import explanation_service_pb2 as api
+from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
+from protos.explain.v1 import types_pb2
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
-_INTERVAL = 0.02  # seconds between two looks
+_INTERVAL = 0.05  # seconds between two looks
 _TIMEOUT = 1.0
 
 
@@ -20,12 +23,14 @@ class HealthWatch:
 
     Args:
         address: host:port of the service.
+        lanes: look also at the models: health speaks of predictions, and a lane for maps may have lost its workers.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, lanes: bool = False) -> None:
         self._address = address
+        self._lanes = lanes
         self.changes: list[tuple[float, str]] = []
-        """time.monotonic() and what the health became: SERVING, NOT_SERVING, or GONE where nobody answers."""
+        """time.monotonic() and what the health became: SERVING, DEGRADED, NOT_SERVING, or GONE where nobody answers."""
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["HealthWatch"]:
@@ -54,16 +59,22 @@ class HealthWatch:
     async def _watch(self) -> None:
         async with grpc.aio.insecure_channel(self._address, CHANNEL_OPTIONS) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
+            models = api_grpc.ExplanationServiceStub(channel) if self._lanes else None  # type: ignore[no-untyped-call]
             while True:
-                status = await _look(stub)
+                status = await _look(stub, models)
                 if status != self.now:
                     self.changes.append((time.monotonic(), status))
                 await asyncio.sleep(_INTERVAL)
 
 
-async def _look(stub: health_pb2_grpc.HealthStub) -> str:
+async def _look(stub: health_pb2_grpc.HealthStub, models: api_grpc.ExplanationServiceStub | None) -> str:
     try:
         answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_TIMEOUT)
+        if answer.status != _SERVING:
+            return "NOT_SERVING"
+        if models is None:
+            return "SERVING"
+        known = (await models.ListModels(api.ListModelsRequest(), timeout=_TIMEOUT)).models
     except grpc.aio.AioRpcError:
         return "GONE"
-    return "SERVING" if answer.status == _SERVING else "NOT_SERVING"
+    return "SERVING" if all(each.state == types_pb2.MODEL_STATE_READY for each in known) else "DEGRADED"

@@ -62,7 +62,7 @@ class Overload:
 
 async def run(seconds: float = 15.0) -> dict[str, Overload]:
     """Each kind of explanation, on one service; `seconds` is the length of the overload."""
-    async with serving() as target:
+    async with serving({"cache_bytes": 0}) as target:
         made = {}
         for name, question in EXPLANATIONS.items():
             made[name] = await overload(target.address, question, seconds, log=lambda: target.log)

@@ -1,11 +1,12 @@
 """What the clients ask: mixed models, methods, targets and images, each with the answer that it should get."""
 
+import copy
 import io
 import itertools
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from PIL import Image
@@ -15,13 +16,14 @@ from protos.explain.v1 import explanation_service_pb2 as api
 from protos.explain.v1 import types_pb2
 from service.client import Client, build_method, build_targets
 
-Request: TypeAlias = api.PredictRequest | api.ExplainRequest
+Request: TypeAlias = api.PredictRequest | api.ExplainRequest | api.StreamExplainRequest
 Response: TypeAlias = api.PredictResponse | api.ExplainResponse
 
 # Methods that take passes take this many here: load is of many requests, not of long ones.
 PASSES = 8
 _PASSES_PARAMETERS = ("steps", "samples")
 _QUICK = 0.5  # seconds
+STREAMED = 3  # of so many explanations one is asked for as a stream
 # Some hundred passes whatever one asks for; they have their place in benchmarks/methods.py.
 ALWAYS_SLOW = ("score_cam", "ss_cam", "ablation_cam", "occlusion", "attention_flow", "extremal_perturbation")
 
@@ -33,19 +35,26 @@ class Question:
     Attributes:
         name: model, method and number, for reports.
         request: to send.
-        answer: what came back when it was asked alone.
+        lane: that does the work.
+        answer: what came back when it was asked alone; for a stream, what Explain answered.
         seconds: how long that took.
     """
 
     name: str
     request: Request
+    lane: "types_pb2.Lane" = types_pb2.LANE_UNSPECIFIED
     answer: Response | None = None
     seconds: float = 0.0
 
     @property
     def model(self) -> str:
         """Name of the model that is asked."""
-        return str(self.request.model)
+        return str(self.asked.model)
+
+    @property
+    def asked(self) -> api.PredictRequest | api.ExplainRequest:
+        """The request, without the stream around it."""
+        return self.request.request if isinstance(self.request, api.StreamExplainRequest) else self.request
 
 
 def images() -> list[bytes]:
@@ -67,16 +76,17 @@ def mixed(client: Client, *, variants: int = 1) -> list[Question]:
     for model in [model.name for model in client.models()]:
         methods = [info for info in client.methods(model) if info.name not in ALWAYS_SLOW]
         for _ in range(variants):
-            questions.append(Question(f"{model} prediction", api.PredictRequest(model=model, image=next(pictures))))
+            request = api.PredictRequest(model=model, image=next(pictures))
+            questions.append(Question(f"{model} prediction", request, types_pb2.LANE_PREDICT))
             for info in methods:
-                request = api.ExplainRequest(
+                explain = api.ExplainRequest(
                     model=model,
                     image=next(pictures),
                     method=build_method(info.name, few_passes(info)),
                     targets=next(targets),
                     output=api.OutputOptions(resolution=next(sizes)),
                 )
-                questions.append(Question(f"{model} {info.name}", request))
+                questions.append(Question(f"{model} {info.name}", explain, info.lane))
     return questions
 
 
@@ -92,13 +102,36 @@ def explanation(model: str, method: str, *parameters: str) -> Question:
 
 
 def answered_alone(client: Client, questions: Sequence[Question]) -> list[Question]:
-    """The questions with the answers that a client gets who asks one after the other."""
+    """The questions with the answers that a client gets who asks one after the other, without the cache."""
     answered = []
     for each in questions:
         began = time.perf_counter()
-        answer = ask(client, each.request)
-        answered.append(Question(each.name, each.request, answer, time.perf_counter() - began))
+        answer = ask(client, uncached(each))
+        answered.append(replace(each, answer=answer, seconds=time.perf_counter() - began))
     return answered
+
+
+def partly_streamed(questions: Sequence[Question]) -> list[Question]:
+    """The same, with every third explanation asked for as a stream."""
+    explanations = itertools.count()
+    return [
+        replace(each, request=api.StreamExplainRequest(request=each.request))
+        if isinstance(each.request, api.ExplainRequest) and next(explanations) % STREAMED == 0
+        else each
+        for each in questions
+    ]
+
+
+def partly_uncached(questions: Sequence[Question]) -> list[Question]:
+    """The same, with every second one to be computed for this request alone."""
+    return [uncached(each) if number % 2 else each for number, each in enumerate(questions)]
+
+
+def uncached(question: Question) -> Question:
+    """The same, to be computed for this request alone."""
+    changed = replace(question, request=copy.deepcopy(question.request))
+    changed.asked.no_cache = True
+    return changed
 
 
 def quick(questions: Sequence[Question]) -> list[Question]:
@@ -106,9 +139,10 @@ def quick(questions: Sequence[Question]) -> list[Question]:
     return [each for each in questions if each.seconds < _QUICK]
 
 
-def ask(client: Client, request: Request) -> Response:
-    """Ask once."""
-    return client.predict(request) if isinstance(request, api.PredictRequest) else client.explain(request)
+def ask(client: Client, question: Question) -> Response:
+    """Ask once, without a stream."""
+    asked = question.asked
+    return client.predict(asked) if isinstance(asked, api.PredictRequest) else client.explain(asked)
 
 
 def few_passes(info: types_pb2.MethodInfo) -> list[str]:

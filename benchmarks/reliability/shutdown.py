@@ -12,7 +12,7 @@ from benchmarks.reliability.equality import ask_alone
 from benchmarks.reliability.health import HealthWatch
 from benchmarks.reliability.load import Load
 from benchmarks.reliability.processes import alive, below
-from benchmarks.reliability.questions import Question, quick
+from benchmarks.reliability.questions import Question, partly_streamed, quick
 from benchmarks.reliability.serving import Serving, serving
 from benchmarks.reliability.tables import counts, table
 
@@ -56,8 +56,8 @@ async def run(rounds: int = ROUNDS) -> list[Shutdown]:
     made: list[Shutdown] = []
     questions: Sequence[Question] = ()
     for _ in range(rounds):
-        async with serving() as target:
-            questions = questions or quick(await asyncio.to_thread(ask_alone, target.address, 1))
+        async with serving({"cache_bytes": 0}) as target:
+            questions = questions or partly_streamed(quick(await asyncio.to_thread(ask_alone, target.address, 1)))
             made.append(await shut_down(target, questions))
     return made
 

@@ -13,14 +13,16 @@ from benchmarks.reliability import processes
 from benchmarks.reliability.account import Account, account
 from benchmarks.reliability.disturbance import Disturbance
 from benchmarks.reliability.equality import ask_alone
+from benchmarks.reliability.jobs import JobAccount, JobLoad
 from benchmarks.reliability.load import Load
 from benchmarks.reliability.processes import Kind, Sample
-from benchmarks.reliability.questions import Question, quick
+from benchmarks.reliability.questions import Question, partly_streamed, partly_uncached, quick
 from benchmarks.reliability.serving import Serving, serving
 from benchmarks.reliability.tables import counts, table
 
 CLIENTS = 6
 DEADLINE = 30.0  # seconds of each call
+JOBS_ROUND = 10.0  # seconds
 INTERVAL = 5.0  # seconds between two looks
 WARM_UP = 1 / 3  # of the samples are left out: caches fill, allocators and Java's heap find their size
 
@@ -55,6 +57,7 @@ class Soak:
         threads: trends by process.
         disturbances: how many, by kind.
         account: of the calls of the load.
+        jobs: what became of the jobs, by round.
     """
 
     minutes: float
@@ -63,12 +66,14 @@ class Soak:
     threads: Mapping[str, Trend]
     disturbances: Counter[str]
     account: Account
+    jobs: Sequence[JobAccount]
 
 
 async def run(minutes: float) -> Soak:
     """On a service of its own."""
     async with serving() as target:
         questions = quick(await asyncio.to_thread(ask_alone, target.address, 2))
+        questions = partly_streamed(partly_uncached(questions))
         return await soak(target, questions, minutes * 60, INTERVAL)
 
 
@@ -76,8 +81,10 @@ async def soak(target: Serving, questions: Sequence[Question], seconds: float, i
     """Load with cancellations and nonsense, and a look at every process every `interval` seconds."""
     samples: dict[str, list[Sample]] = {name: [] for name in named(target)}
     load = Load(target.address, questions, CLIENTS, DEADLINE)
-    async with load.running(), Disturbance(target.address, questions).running() as disturbance:
-        end = time.monotonic() + seconds
+    disturbing = Disturbance(target.address, questions).running()
+    end = time.monotonic() + seconds
+    async with load.running(), disturbing as disturbance, asyncio.TaskGroup() as group:
+        jobs = group.create_task(_jobs(target, questions, end))
         while time.monotonic() < end:
             await asyncio.sleep(interval)
             for name, process in named(target).items():
@@ -90,7 +97,19 @@ async def soak(target: Serving, questions: Sequence[Question], seconds: float, i
         threads={name: count_trend([each.threads for each in taken]) for name, taken in warm.items()},
         disturbances=disturbance.counts,
         account=account(load.calls, target.log),
+        jobs=jobs.result(),
     )
+
+
+async def _jobs(target: Serving, questions: Sequence[Question], end: float) -> list[JobAccount]:
+    """Make jobs, wait for them and delete them, in rounds, until a time of time.monotonic()."""
+    done = []
+    while time.monotonic() < end:
+        jobs = JobLoad(target.address, questions)
+        async with jobs.running():
+            await asyncio.sleep(min(JOBS_ROUND, end - time.monotonic()))
+        done.append(await jobs.settle(time.time(), lambda: ""))  # the log grows for long: to read it would be the load
+    return done
 
 
 def named(target: Serving) -> dict[str, psutil.Process]:
@@ -141,5 +160,10 @@ def report(made: Soak) -> str:
             table(head, rows),
             "",
             counts({"calls": made.account}),
+            "",
+            f"Besides, {sum(each.accepted for each in made.jobs)} jobs: "
+            f"{sum(each.right for each in made.jobs)} with the right answer; "
+            f"{sum(each.failures for each in made.jobs)} broke the promise. Every second request is computed by itself "
+            "(`no_cache`), and every third explanation is asked for as a stream.",
         ]
     )

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.reliability.account import account
 from benchmarks.reliability.answers import difference
-from benchmarks.reliability.calls import Call, End
+from benchmarks.reliability.calls import Call, End, result_of
 from benchmarks.reliability.questions import Question
 from benchmarks.reliability.soak import count_trend, memory_trend
 from benchmarks.reliability.tables import fill
@@ -45,13 +45,15 @@ def call(number: int, end: End = End.RIGHT) -> Call:
     return Call(f"{number:032x}", Question("q", api.ExplainRequest()), end, "OK", "", 0.0, 1.0)
 
 
-def line(number: int) -> str:
-    return f"INFO service.interceptors {number:032x} Explain client= model=m method=g code=OK seconds=0.1000\n"
+def line(number: int, rpc: str = "Explain") -> str:
+    return f"INFO service.interceptors {number:032x} {rpc} client= model=m method=g code=OK seconds=0.1000\n"
 
 
 def test_the_account_finds_what_is_doubled_unseen_and_wrong() -> None:
     """Each call has one line in the service's log, and each wrong end counts."""
     assert account([call(1), call(2)], line(1) + line(2)).failures() == 0
+    for rpc in ("Predict", "StreamExplain", "CreateExplanationJob"):
+        assert account([call(1)], line(1, rpc)).failures() == 0
     assert account([call(1)], line(1) + line(1)).doubled == 1
     assert account([call(1)], line(2)).unseen == 1
     for end in (End.WRONG, End.UNTYPED, End.LOST):
@@ -80,3 +82,35 @@ def test_a_section_is_filled_and_the_others_stay(tmp_path: Path) -> None:
     assert "kept" in document.read_text()
     with pytest.raises(ValueError, match="three"):
         fill(document, "three", "text")
+
+
+PREDICTION = api.StreamExplainResponse(prediction={"predictions": [{"index": 1}]})
+PREVIEW = api.StreamExplainResponse(preview={})
+PROGRESS = api.StreamExplainResponse(progress={"step": 1})
+RESULT = api.StreamExplainResponse(result={"predictions": [{"index": 1}], "provenance": {"request_id": "r"}})
+
+
+@pytest.mark.parametrize(
+    "events",
+    [[PREDICTION, RESULT], [PREDICTION, PREVIEW, RESULT], [PREDICTION, PREVIEW, PROGRESS, PROGRESS, RESULT]],
+)
+def test_a_stream_in_order_has_a_result(events: list[api.StreamExplainResponse]) -> None:
+    """What may be left out may be left out."""
+    assert result_of(events) == RESULT.result
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [],
+        [RESULT],
+        [PREDICTION],
+        [PREDICTION, PROGRESS, PREVIEW, RESULT],
+        [PREDICTION, RESULT, RESULT],
+        [api.StreamExplainResponse(prediction={"predictions": [{"index": 2}]}), RESULT],
+    ],
+    ids=["nothing", "no prediction", "no result", "late preview", "two results", "another prediction"],
+)
+def test_a_stream_out_of_order_has_nobodys_result(events: list[api.StreamExplainResponse]) -> None:
+    """Its request id is nobody's, so that it counts as wrong."""
+    assert result_of(events).provenance.request_id == ""

@@ -11,7 +11,7 @@ from benchmarks.reliability.calls import End
 from benchmarks.reliability.chaos import Event, stall, trial
 from benchmarks.reliability.equality import ask_alone
 from benchmarks.reliability.load import Load
-from benchmarks.reliability.questions import Question, quick
+from benchmarks.reliability.questions import Question, partly_streamed, partly_uncached, quick
 from benchmarks.reliability.serving import Serving
 from benchmarks.reliability.shutdown import shut_down
 from benchmarks.reliability.soak import soak
@@ -23,15 +23,15 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def questions(service: Launched) -> Sequence[Question]:
-    """Mixed questions with the answers that one client gets."""
-    return quick(ask_alone(service.address, 1))
+    """Mixed questions with the answers that one client gets; some of them are not for the cache, or for a stream."""
+    return partly_streamed(partly_uncached(quick(ask_alone(service.address, 1))))
 
 
 @pytest.fixture(scope="module")
 def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """A service of this file's own, with one of the default models. The last test ends it."""
+    """A service of this file's own, with one of the default models, and without the cache. The last test ends it."""
     manifest = one_model(tmp_path_factory.mktemp("victim"))
-    with launched({"manifest": manifest}) as running:
+    with launched({"manifest": manifest, "cache_bytes": 0}) as running:
         yield Serving.attached(running)
 
 
@@ -56,6 +56,7 @@ async def test_nothing_grows_under_load_with_cancellations_and_nonsense(
     assert made.disturbances["bad requests refused"] > 10
     assert not made.disturbances.keys() - {"cancelled", "bad requests refused"}
     assert made.account.failures() == 0, made.account
+    assert not any(each.failures for each in made.jobs), made.jobs
 
 
 async def test_a_stalled_worker_delays_and_does_no_harm(victim: Serving) -> None:
@@ -64,6 +65,9 @@ async def test_a_stalled_worker_delays_and_does_no_harm(victim: Serving) -> None
     made = await trial(Event("stall", stall(6.0)), victim, asked)
     assert made.account.failures() == 0, made.account
     assert made.account.reasons["DEADLINE_EXCEEDED"] > 0, made.account
+    assert made.recovered
+    assert made.jobs.failures == 0, made.jobs
+    assert made.jobs.right == made.jobs.accepted > 0, made.jobs
     assert made.first_right > 6
 
 
