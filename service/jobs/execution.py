@@ -1,11 +1,14 @@
 """Does the work of a job as Explain would have done it."""
 
+import contextlib
 import logging
 import time
+from collections.abc import Iterator
 
 from protos.explain.v1 import explanation_service_pb2 as api
 from service import observation
-from service.catalog import Catalog
+from service.catalog import Catalog, DeployedModel
+from service.commands import ExplainCommand
 from service.converters import to_command
 from service.errors import WorkerUnavailableError
 from service.explaining import Explaining
@@ -14,6 +17,7 @@ from service.identity.gate import Gate
 from service.identity.permissions import CREATE_JOB
 from service.identity.precision import check_request
 from service.jobs.job import Job
+from service.lanes import place_of
 from service.observation import Observation, observing
 from service.watching import Watch
 
@@ -64,12 +68,28 @@ class Execution:
         self, request: api.ExplainRequest, caller: Caller, timeout: float, watch: Watch
     ) -> api.ExplainResponse:
         check_request(request, caller.precision)
-        try:
-            model = self._catalog.get_ready(request.model, request.model_version)
-        except WorkerUnavailableError as error:
-            raise NotBegunError(error.retry_after or 1.0) from None
+        model = self._ready_model(request)
         observation.current().model = model.name
         command = to_command.to_explain_command(request, model, self._max_image_bytes)
+        self._check_workers(command, model)
         observation.current().method = str(command.method.WhichOneof("method"))
         # The quota was charged when the job was made.
         return await self._explaining.explain_charged(command, model, time.monotonic() + timeout, watch)
+
+    def _ready_model(self, request: api.ExplainRequest) -> DeployedModel:
+        with _not_begun():
+            return self._catalog.get_ready(request.model, request.model_version)
+
+    def _check_workers(self, command: ExplainCommand, model: DeployedModel) -> None:
+        """Not only some workers of the model have to be there: those of the lane that the command takes."""
+        with _not_begun():
+            place_of(command, model)
+
+
+@contextlib.contextmanager
+def _not_begun() -> Iterator[None]:
+    """Where there are no workers, nothing was tried."""
+    try:
+        yield
+    except WorkerUnavailableError as error:
+        raise NotBegunError(error.retry_after or 1.0) from None

@@ -11,7 +11,8 @@ from google.longrunning import operations_pb2 as lro
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2
 
-from protos.explain.v1 import job_pb2, types_pb2
+from model_store.lanes import Lane
+from protos.explain.v1 import job_pb2, method_pb2, types_pb2
 from protos.worker.v1 import worker_pb2
 from service import parts
 from service.errors import NoRoomError, WorkerUnavailableError
@@ -180,6 +181,21 @@ async def test_a_job_waits_for_room_and_for_workers(problem: str, monkeypatch: p
         ended = await waited(service, made.name)
         assert ended.HasField("response")
         assert said(ended).attempts == 1
+
+
+async def test_a_job_waits_for_the_workers_of_its_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model has others, but those of the slow lane are not there; waiting for them is no attempt, either."""
+    monkeypatch.setattr(WorkerUnavailableError, "retry_after", 0.01)
+    async with front(lanes=(Lane.FAST, Lane.SLOW)) as service:
+        service.worker.add_lanes(Lane.SLOW, ready=0)
+        await service.monitor.look()
+        made = await create(service, explain(method=method_pb2.Method(rise=method_pb2.Rise())))
+        await until(lambda: service.jobs._runner._waits.total() > 3)
+        assert said(await get(service, made.name)).attempts == 0
+        service.worker.add_lanes(Lane.SLOW)
+        await service.monitor.look()
+        ended = await waited(service, made.name)
+        assert (ended.HasField("response"), said(ended).attempts) == (True, 1)
 
 
 async def test_jobs_survive_a_restart(tmp_path: Path) -> None:
