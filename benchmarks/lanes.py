@@ -244,7 +244,7 @@ def report(arguments: argparse.Namespace, command: str) -> str:
 
 def _service(folder: Path, arguments: argparse.Namespace) -> AbstractContextManager[Launched]:
     """The service to measure, in whose lane of slow maps there is room for those clients and no more."""
-    settings: dict[str, object] = {"manifest": one_model(folder, lanes=0 if arguments.shared else 1)}
+    settings: dict[str, object] = {"manifest": one_model(folder, lanes=0 if arguments.shared else 1), "cache_bytes": 0}
     settings["queue_size" if arguments.shared else "slow_queue_size"] = CLIENTS
     return launched(settings)
 
