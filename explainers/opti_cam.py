@@ -39,7 +39,7 @@ class Preset:
 
 PRESETS = {
     "published": Preset(100, 0.1, lambda learning_rate, _steps, _activation: Adam(learning_rate), by_map=False),
-    "fast": Preset(48, 0.12, MaskSteps, by_map=True),
+    "fast": Preset(48, 0.2, MaskSteps, by_map=True),
 }
 
 
@@ -81,7 +81,7 @@ class OptiCam(LayerMethod, Stepwise):
         None, "Steps of the optimiser; without it, the preset's: 100 or 48.", minimum=1, maximum=1000
     )
     learning_rate: float | None = parameter(
-        None, "Learning rate of the first step; without it, the preset's: 0.1 or 0.12.", minimum=1e-4, maximum=10
+        None, "Learning rate of the first step; without it, the preset's: 0.1 or 0.2.", minimum=1e-4, maximum=10
     )
 
     def resolve(self, network: Network) -> Self:

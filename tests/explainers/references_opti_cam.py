@@ -71,7 +71,7 @@ def fast(
     to_grid: ToGrid = channels_first,
     *,
     steps: int = 48,
-    learning_rate: float = 0.12,
+    learning_rate: float = 0.2,
 ) -> Optimum:
     """The same mixtures, climbed by the mask on the layer's grid: each step wants a mask, and u is fitted to it."""
     feature_maps = feature_maps_of(model, image, mean, std, layer, target, to_grid)
