@@ -9,24 +9,28 @@ from torch import Tensor
 from explainers.watch import Watch
 
 Objective = Callable[[Tensor, Tensor, bool], tuple[Tensor, Tensor | None]]
-"""(parameters (n, k), indices of these rows (n,), whether to compute gradients) to (values (n,), gradients (n, k))."""
+"""(parameters (n, k), indices of these rows (n,), whether to compute gradients) to (values (n,), gradients).
+
+Gradients of shape (n, k), or whatever else the rule goes by, in n rows.
+"""
 
 
 class Rule(Protocol):
     """Says where to go next. Holds what it remembers of earlier gradients: one instance for one climb."""
 
     def move(self, gradient: Tensor) -> Tensor:
-        """What to add to the parameters, from their gradient; both of shape (rows, k)."""
+        """What to add to the parameters, shape (rows, k), from their gradient, of the objective's shape."""
         ...
 
 
 class Adam:
     """Adam, Kingma and Ba 2015, with its usual constants: torch.optim.Adam, uphill."""
 
-    BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
+    EPSILON = 1e-8
 
-    def __init__(self, learning_rate: float) -> None:
+    def __init__(self, learning_rate: float, betas: tuple[float, float] = (0.9, 0.999)) -> None:
         self._learning_rate = learning_rate
+        self._betas = betas
         self._steps = 0
         self._first: Tensor | float = 0.0
         self._second: Tensor | float = 0.0
@@ -34,37 +38,12 @@ class Adam:
     def move(self, gradient: Tensor) -> Tensor:
         """As `Rule.move`."""
         self._steps += 1
-        self._first = self.BETA_1 * self._first + (1 - self.BETA_1) * gradient
-        self._second = self.BETA_2 * self._second + (1 - self.BETA_2) * gradient**2
-        first = self._first / (1 - self.BETA_1**self._steps)
-        second = self._second / (1 - self.BETA_2**self._steps)
+        beta_1, beta_2 = self._betas
+        self._first = beta_1 * self._first + (1 - beta_1) * gradient
+        self._second = beta_2 * self._second + (1 - beta_2) * gradient**2
+        first = self._first / (1 - beta_1**self._steps)
+        second = self._second / (1 - beta_2**self._steps)
         return self._learning_rate * first / (second.sqrt() + self.EPSILON)
-
-
-class SignMomentum:
-    """Every parameter moves by the same length, in the direction of its gradient's running mean.
-
-    m = beta m + (1 - beta) g / mean(abs(g)) and u += rate_t sign(m), with rate_t falling from the learning rate to zero
-    in a straight line over the steps. The gradient of softmax shrinks with a channel's share; the sign forgets that,
-    so channels that count little so far rise as fast as others.
-    """
-
-    BETA = 0.3
-
-    def __init__(self, learning_rate: float, steps: int) -> None:
-        self._learning_rate = learning_rate
-        self._total = steps
-        self._steps = 0
-        self._mean: Tensor | float = 0.0
-
-    def move(self, gradient: Tensor) -> Tensor:
-        """As `Rule.move`."""
-        scale = gradient.abs().mean(dim=1, keepdim=True)
-        unit = gradient / scale.masked_fill(scale == 0, 1)
-        self._mean = self.BETA * self._mean + (1 - self.BETA) * unit
-        rate = self._learning_rate * (1 - self._steps / self._total)
-        self._steps += 1
-        return rate * self._mean.sign()
 
 
 def climb(
@@ -106,11 +85,12 @@ def climb(
             break
         if gradients is None:
             break
-        moving = gradients.isfinite().all(dim=1) & gradients.any(dim=1)
+        flat = gradients.flatten(1)
+        moving = flat.isfinite().all(dim=1) & flat.any(dim=1)
         rows = rows[moving]
         if not len(rows):
             break
-        gradient = torch.zeros_like(parameters)
+        gradient = parameters.new_zeros(len(parameters), *gradients.shape[1:])
         gradient[rows] = gradients[moving].to(gradient)
         parameters[rows] += rule.move(gradient)[rows]
     return best
