@@ -42,8 +42,8 @@ Values = NDArray[np.float64]
 # Found by hand; "six" are every fourth photograph.
 OTHER_WAYS = """\
 `fast` goes by the mask: each step wants a mask a little further up the gradient, and u is fitted to it without a pass
-through the network (`explainers/mixing.py`). On cifar10_resnet20 12 larger steps of that fit in place of 25 reach 18.47,
-and equal steps in every cell of the mask 17.53.
+through the network (`explainers/mixing.py`). On cifar10_resnet20 12 larger steps of that fit in place of 25 reach
+18.47, and equal steps in every cell of the mask 17.53.
 
 Steps in u itself were left. On SqueezeNet they stayed below `published`. Tried there on six of the photographs, with at
 most 49 steps each (`published` 31.55): signs of the running mean (30.80), which was `fast` before; Adam at rates of 0.2
