@@ -63,6 +63,11 @@ def library_versions() -> dict[str, str]:
     return {"torch": str(torch.__version__), "numpy": numpy.__version__, "pillow": PIL.__version__, "whylight": own}
 
 
+def supported_methods(network: Network) -> tuple[str, ...]:
+    """Names of the methods that work on a network with their defaults."""
+    return tuple(name for name, kind in METHODS.items() if _support(kind, network).supported)
+
+
 def _target_layer(network: Network) -> LayerInfo | None:
     try:
         return network.target_layer
