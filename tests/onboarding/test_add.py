@@ -184,6 +184,18 @@ def test_own_code_has_to_say_how_it_sees_images(folder: Path) -> None:
     assert "give --mean, --std" in result.stderr
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch.export's own
+def test_an_export(folder: Path) -> None:
+    """It holds its weights; the digest is that of the export."""
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(tiny_network(), (torch.rand(2, 3, 32, 32),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, folder / "net.pt2")
+    result = run(folder, "add", "net", "--arch", "pt2:net.pt2", "--labels", str(folder / "names.txt"), *SEEN)
+    assert result.exit_code == 0, result.output
+    entry = load_manifest(folder / "models.toml").models[1]
+    assert (entry.weights, entry.sha256) == (None, sha256(folder / "net.pt2"))
+
+
 def timm_weights(path: Path) -> Path:
     ensure_operators()
     import timm
