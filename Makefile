@@ -77,6 +77,10 @@ bench: $(VENV)/.dev ## Cost of Grad-CAM beside plain forward passes and the peer
 methods: $(VENV)/.dev ## Agreement and cost of every method on seven networks (an hour)
 	@$(BIN)/python -m benchmarks.methods
 
+.PHONY: architectures
+architectures: $(VENV)/.dev ## Check every architecture of the table; write docs/architectures.md
+	@$(BIN)/python -m benchmarks.architectures --output docs/architectures.md
+
 .PHONY: gallery
 gallery: $(VENV)/.dev ## Draw every method by both default models into docs/
 	@$(BIN)/python -m scripts.gallery

@@ -15,7 +15,7 @@ from evaluation.backend import Batch, Outcome, Plan, Value, choose_targets, read
 from evaluation.errors import EvaluationError, UsageError
 from evaluation.items import Item
 from evaluation.truth import View, boxes_of, mask_of, with_truth
-from explainers import Classes, ExplainerError, ImageResult, InvalidParameterError, Method
+from explainers import Activation, Classes, ExplainerError, ImageResult, InvalidParameterError, Method
 from handlers.describe import device_text, library_versions
 from handlers.loading import LoadedModel, LoadError, load_model
 from handlers.preprocess import geometry, to_input
@@ -150,7 +150,7 @@ class Local:
             raise EvaluationError(f"{method}: {error}") from None
         count = len(batch.items)
         seconds = (explained - started) / count, (time.perf_counter() - explained) / count
-        return _outcomes(results, values, *seconds)
+        return _outcomes(results, values, self._model.network.activation, *seconds)
 
     def _read(self, item: Item, plan: Plan) -> tuple[Item, View, Tensor]:
         image = read_image(item)
@@ -162,7 +162,7 @@ class Local:
 
     def _content(self, items: Sequence[Item], images: Tensor, views: Sequence[View], plan: Plan) -> _Prepared:
         network = self._model.network
-        probabilities = network.predict(images).cpu().double().softmax(dim=1).tolist()
+        probabilities = network.activation.probabilities(network.predict(images).cpu().double()).tolist()
         targets = tuple(choose_targets(item, row, plan.target) for item, row in zip(items, probabilities, strict=True))
         rows = [(item, view, index) for item, view, row in zip(items, views, targets, strict=True) for index in row]
         truth: dict[str, Any] = {}
@@ -194,14 +194,18 @@ def to_values(rows: Tensor) -> list[Value]:
 
 
 def _outcomes(
-    results: Sequence[ImageResult], values: dict[str, list[Value]], explain_seconds: float, measure_seconds: float
+    results: Sequence[ImageResult],
+    values: dict[str, list[Value]],
+    activation: Activation,
+    explain_seconds: float,
+    measure_seconds: float,
 ) -> list[Outcome]:
     """The values of a batch, row by row, to those of its images."""
     outcomes, start = [], 0
     for result in results:
         targets = tuple(each.target for each in result.explanations)
         end = start + len(targets)
-        probabilities = result.logits.double().softmax(dim=0)
+        probabilities = activation.probabilities(result.logits.double())
         outcomes.append(
             Outcome(
                 targets=targets,

@@ -7,6 +7,7 @@ A new method is one file with a class under `@register`, and one import here.
 """
 
 from explainers.ablation_cam import AblationCam
+from explainers.activation import Activation
 from explainers.attention_flow import AttentionFlow
 from explainers.attention_rollout import AttentionRollout
 from explainers.cam import Cam
@@ -52,6 +53,7 @@ from explainers.xgrad_cam import XGradCam
 __all__ = [
     "METHODS",
     "AblationCam",
+    "Activation",
     "AttentionFlow",
     "AttentionRollout",
     "Cam",

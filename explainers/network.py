@@ -8,6 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from explainers.activation import Activation
 from explainers.errors import NotApplicableError
 from explainers.grid import Layout
 from explainers.layers import LayerInfo, LayerTable, SpatialCall, detect_target_layer
@@ -38,6 +39,7 @@ class Network:
     Attributes:
         input_size: (height, width) that the images must have.
         class_count: number of logits.
+        activation: from logits to probabilities.
         device: where it computes.
         memory_format: the order of the pixels that `predict` and `logits` put images in; preserved where any will do.
         layers: one entry for each different spatial map, in the order of execution.
@@ -53,6 +55,7 @@ class Network:
         mean: Sequence[float],
         std: Sequence[float],
         target_layer: str | None = None,
+        activation: Activation = Activation.SOFTMAX,
         device: torch.device | str = "cpu",
     ) -> None:
         """Prepare a classifier: copies its module tree, and runs it a few times on noise to find its layers.
@@ -63,6 +66,7 @@ class Network:
             mean: for each channel, subtracted from the pixels.
             std: for each channel, divides what is left.
             target_layer: module path of the layer to explain by default; detected when not given.
+            activation: of the head; the model itself must not apply it.
             device: where to compute.
 
         Raises:
@@ -70,6 +74,7 @@ class Network:
             NotApplicableError: the model doesn't return logits of shape (batch, classes).
         """
         self.input_size = input_size
+        self.activation = activation
         self.device = torch.device(device)
         self._shadow = make_shadow(model, self.device)
         self._recorder = Recorder(self._shadow)
@@ -249,14 +254,22 @@ class Network:
         return self._mean[0].float()
 
     def like(self, model: nn.Module) -> Self:
-        """Another model ready to explain: with the same input, normalisation, target layer and device.
+        """Another model ready to explain: with the same input, normalisation, target layer, activation and device.
 
         Raises:
             UnknownLayerError, NotApplicableError: as in the constructor.
         """
         mean, std = self._statistics
         layer = None if self._target is None else self._target.info.path
-        return type(self)(model, input_size=self.input_size, mean=mean, std=std, target_layer=layer, device=self.device)
+        return type(self)(
+            model,
+            input_size=self.input_size,
+            mean=mean,
+            std=std,
+            target_layer=layer,
+            activation=self.activation,
+            device=self.device,
+        )
 
     def _normalise(self, images: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         if images.dim() != 4 or tuple(images.shape[2:]) != tuple(self.input_size):

@@ -85,7 +85,7 @@ class Occlusion(PixelMethod, Stepwise):
         progress = Progress(len(pixels) * math.ceil(len(rows) * len(columns) / network.images_at_once), watch)
         with torch.inference_mode():
             occluded = torch.stack([self._probabilities(network, image, rows, columns, progress) for image in pixels])
-        drops = logits.softmax(dim=1)[:, None, None] - occluded
+        drops = network.activation.probabilities(logits)[:, None, None] - occluded
         covered = rows.sum(dim=0)[:, None] * columns.sum(dim=0)
 
         def raw_map(seed: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ class Occlusion(PixelMethod, Stepwise):
             squares = (rows[some[:, 0], :, None] * columns[some[:, 1], None, :])[:, None].bool()
             logits.append(network.predict(image.masked_fill(squares, self.grey)))
             progress.step()
-        return torch.cat(logits).softmax(dim=1).view(len(rows), len(columns), -1)
+        return network.activation.probabilities(torch.cat(logits)).view(len(rows), len(columns), -1)
 
 
 def _starts(side: int, window: int, stride: int) -> range:

@@ -72,7 +72,8 @@ class Rise(PixelMethod, Stepwise):
 
         def raw_maps(seeds: Tensor) -> Tensor:
             with torch.inference_mode():
-                probabilities, pixels = logits.softmax(dim=1), images.to(network.device)
+                probabilities = network.activation.probabilities(logits)
+                pixels = images.to(network.device)
                 return self._raw_maps(network.for_many_passes(), pixels, probabilities, seeds, watch, so_far)
 
         return explain_ranks(logits, targets, raw_maps)
@@ -115,4 +116,5 @@ class Rise(PixelMethod, Stepwise):
 def _masked_probabilities(network: Network, pixels: Tensor, masks: Tensor) -> Tensor:
     """Of every class for every image under every mask: shape (batch, masks, classes)."""
     masked = pixels[:, None] * masks[:, None]
-    return network.predict(masked.flatten(0, 1)).softmax(dim=1).view(len(pixels), len(masks), -1)
+    logits = network.predict(masked.flatten(0, 1))
+    return network.activation.probabilities(logits).view(len(pixels), len(masks), -1)

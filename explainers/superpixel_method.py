@@ -124,7 +124,7 @@ def _scores(
     for start in range(0, most, at_once):
         coalitions = [design.coalitions[start : start + at_once] for design in designs]
         shown = torch.cat([picture.show(some) for picture, some in zip(pictures, coalitions, strict=True)])
-        probabilities = network.predict(shown).softmax(dim=1)
+        probabilities = network.activation.probabilities(network.predict(shown))
         for image, of_image in enumerate(torch.split(probabilities, [len(some) for some in coalitions])):
             parts[image].append(seeds[:, image] @ of_image.T)
         if progress.step():

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from explainers import Explanation, upsample
+from explainers import Explanation, ImageResult, upsample
 from handlers.assess import Assessment
 from handlers.batch import Computed
 from handlers.converters import from_map, from_method, from_scores, from_seconds, most_probable
@@ -40,7 +40,7 @@ def answer(
     to_image = job.plan.to_image((image.height, image.width))
     picture = _picture(job, max_render_side) if job.output.map_png or job.output.overlay_png else None
     message = worker_pb2.ImageResult(
-        predictions=from_scores(result.logits, most_probable(result.logits, job.top_k), model.document.labels),
+        predictions=_scores(result, most_probable(result.logits, job.top_k), model),
         explanations=[_explanation(item, job, computed, model, to_image, picture) for item in result.explanations],
         image=types_pb2.ImageInfo(
             width=image.width, height=image.height, exif_orientation=job.image.orientation, format=job.image.format
@@ -69,6 +69,10 @@ def answer(
     return message
 
 
+def _scores(result: ImageResult, indices: list[int], model: LoadedModel) -> list[types_pb2.ClassScore]:
+    return from_scores(result.logits, indices, model.document.labels, model.network.activation)
+
+
 def _mark_partial(message: worker_pb2.ImageResult, step: int, steps: int) -> None:
     text = f"The deadline came before the last step: the map is what there was after {step} of {steps} steps."
     for explanation in message.explanations:
@@ -87,7 +91,7 @@ def _explanation(
     values = upsample(item.map, job.plan.size) if job.output.input_resolution else item.map
     grid = (values.shape[0], values.shape[1])
     message = types_pb2.Explanation(
-        target=from_scores(computed.result.logits, [item.target], model.document.labels)[0],
+        target=_scores(computed.result, [item.target], model)[0],
         map=from_map(item, values, to_image.after_grid(grid, job.plan.size), job.output.input_resolution),
     )
     if picture is not None and not item.degenerate:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from explainers import (
     METHODS,
+    Activation,
     Classes,
     ExplainerError,
     Explanation,
@@ -175,15 +176,18 @@ def to_output(message: api.OutputOptions) -> Output:
     )
 
 
-def from_scores(logits: Tensor, indices: Sequence[int], labels: Sequence[str]) -> list[types_pb2.ClassScore]:
+def from_scores(
+    logits: Tensor, indices: Sequence[int], labels: Sequence[str], activation: Activation
+) -> list[types_pb2.ClassScore]:
     """Scores of some classes.
 
     Args:
         logits: shape (classes,), float32.
         indices: the classes, in the order of the answer.
         labels: of every class.
+        activation: from the logits to the probabilities.
     """
-    probabilities = logits.double().softmax(0)
+    probabilities = activation.probabilities(logits.double())
     return [
         types_pb2.ClassScore(
             index=index, label=labels[index], logit=logits[index].item(), probability=probabilities[index].item()

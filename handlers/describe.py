@@ -6,12 +6,17 @@ import numpy
 import PIL
 import torch
 
-from explainers import METHODS, ExplainerError, LayerInfo, Method, Network
+from explainers import METHODS, Activation, ExplainerError, LayerInfo, Method, Network
 from handlers.converters import from_layer, from_method_class
 from handlers.loading import LoadedModel
 from handlers.metrics import OFFERED, from_metric_class
 from protos.explain.v1 import types_pb2
 from protos.worker.v1 import worker_pb2
+
+_ACTIVATIONS = {
+    Activation.SOFTMAX: types_pb2.ACTIVATION_SOFTMAX,
+    Activation.SIGMOID: types_pb2.ACTIVATION_SIGMOID,
+}
 
 
 def describe(model: LoadedModel) -> worker_pb2.DescribeResult:
@@ -28,6 +33,7 @@ def describe(model: LoadedModel) -> worker_pb2.DescribeResult:
         input_width=document.preprocessing.size[1],
         labels=document.labels,
         class_count=network.class_count,
+        activation=_ACTIVATIONS[network.activation],
         layers=[from_layer(layer) for layer in network.layers],
         methods=[_support(kind, network) for kind in METHODS.values()],
         device=device_text(model.device),
@@ -55,6 +61,11 @@ def library_versions() -> dict[str, str]:
     except importlib.metadata.PackageNotFoundError:
         own = "unknown"
     return {"torch": str(torch.__version__), "numpy": numpy.__version__, "pillow": PIL.__version__, "whylight": own}
+
+
+def supported_methods(network: Network) -> tuple[str, ...]:
+    """Names of the methods that work on a network with their defaults."""
+    return tuple(name for name, kind in METHODS.items() if _support(kind, network).supported)
 
 
 def _target_layer(network: Network) -> LayerInfo | None:

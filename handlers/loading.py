@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from explainers import ExplainerError, Network, UnknownLayerError
+from explainers import Activation, ExplainerError, Network, UnknownLayerError
 from handlers.exported import load_export
 from handlers.torchvision_shim import ensure_operators
 from model_store.document import DOCUMENT_NAME, ModelDocument
@@ -66,6 +66,8 @@ def load_model(folder: Path, device: torch.device) -> LoadedModel:
     _verify(folder / document.weights, document)
     module = _build(folder, document, device)
     network = _prepare(module, document, device)
+    if network.class_count == 1 and network.activation is Activation.SOFTMAX:
+        raise LoadError(f"{document.name}: the softmax of one logit is always 1: set activation = 'sigmoid'")
     if len(document.labels) != network.class_count:
         raise LoadError(f"{document.name}: {len(document.labels)} labels for {network.class_count} classes")
     return LoadedModel(document, network, device, module)
@@ -178,6 +180,7 @@ def _prepare(module: nn.Module, document: ModelDocument, device: torch.device) -
             mean=preprocessing.mean,
             std=preprocessing.std,
             target_layer=document.target_layer,
+            activation=Activation(document.activation),
             device=device,
         )
     except UnknownLayerError as error:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from model_store.schema import Architecture, Digest, Frozen, ModelEntry, PositiveInt, Preprocessing
+from model_store.schema import Activation, Architecture, Digest, Frozen, ModelEntry, PositiveInt, Preprocessing
 
 DOCUMENT_NAME = "model.json"
 # Files have fixed names inside an archive: names of the operator's machine stay outside.
@@ -18,6 +18,7 @@ class ModelDocument(Frozen):
         source: the same in parts, with the names of files as they are inside the archive.
         weights: name of the weights file inside the archive; the export itself for `pt2`.
         sha256: of that file.
+        activation: what turns the logits into probabilities.
         preprocessing_digest: `Preprocessing.digest()`.
         threads: threads of torch; None: torch decides.
     """
@@ -32,6 +33,7 @@ class ModelDocument(Frozen):
     sha256: Digest
     labels: tuple[str, ...]
     target_layer: str | None
+    activation: Activation = "softmax"
     preprocessing: Preprocessing
     preprocessing_digest: str
     threads: PositiveInt | None
@@ -58,6 +60,7 @@ class ModelDocument(Frozen):
             sha256=entry.sha256,
             labels=labels,
             target_layer=entry.target_layer,
+            activation=entry.activation,
             preprocessing=entry.preprocessing,
             preprocessing_digest=entry.preprocessing.digest(),
             threads=entry.serving.threads,

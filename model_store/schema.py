@@ -21,6 +21,8 @@ Count = Annotated[int, Field(ge=0)]
 Side = Annotated[int, Field(ge=1, le=4096)]
 Size = Annotated[tuple[Side, Side], BeforeValidator(lambda value: [value, value] if isinstance(value, int) else value)]
 Channels = tuple[float, float, float]
+# What the head's logits become: `explainers.Activation`, which this package must not import.
+Activation = Literal["softmax", "sigmoid"]
 
 
 class Frozen(BaseModel):
@@ -140,6 +142,8 @@ class ModelEntry(Frozen):
         labels: names of the classes in the order of their index; or else
         labels_file: a JSON list of names, a JSON list of records with `index` and `name`, or lines of text.
         target_layer: path of the module that methods explain; absent: found by itself.
+        activation: what turns logits into probabilities: `softmax` where one of the classes is there; `sigmoid` where
+            each is there or not: multi-label heads, and binary ones of one logit.
         preprocessing: see `Preprocessing`.
         serving: see `Serving`.
     """
@@ -154,6 +158,7 @@ class ModelEntry(Frozen):
     labels: tuple[str, ...] | None = None
     labels_file: str | None = None
     target_layer: Annotated[str, Field(min_length=1)] | None = None
+    activation: Activation = "softmax"
     preprocessing: Preprocessing
     serving: Serving = Serving()
 

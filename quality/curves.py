@@ -59,13 +59,13 @@ def insertion_curve(evidence: Evidence, steps: int, baseline: Baseline = "blur",
 
 
 def removal_predictions(evidence: Evidence, tenths: Sequence[int], most_salient_first: bool) -> Tensor:
-    """The predicted class with tenths of the pixels set to black, shape (rows, len(tenths))."""
+    """What the network decides with tenths of the pixels set to black (`verdicts`), shape (rows, len(tenths))."""
     pixels = evidence.size[0] * evidence.size[1]
     counts = [pixels * tenth // 10 for tenth in tenths]
     predictions = torch.empty(len(evidence.pairs), len(counts), dtype=torch.int64)
     ranks = salience_ranks(evidence, most_salient_first)
     for rows, points, logits in _composites(evidence, ranks, counts, _fill(evidence, "black"), revealing=False):
-        predictions[rows, points] = logits.argmax(dim=1)
+        predictions[rows, points] = evidence.verdicts(logits, rows)
     return predictions
 
 
@@ -109,10 +109,10 @@ def _curve(evidence: Evidence, steps: int, baseline: Baseline, top_k: int, *, re
     probabilities = torch.empty(len(classes), steps + 1, classes.shape[1], dtype=torch.float64)
     ends = evidence.scores, _fill_scores(evidence, baseline)
     for point, scores in zip((0, steps), reversed(ends) if revealing else ends, strict=True):
-        probabilities[:, point] = scores.softmax(dim=1)[image_of].gather(1, classes)
+        probabilities[:, point] = evidence.activation.probabilities(scores)[image_of].gather(1, classes)
     fill, ranks = _fill(evidence, baseline), salience_ranks(evidence)
     for rows, points, logits in _composites(evidence, ranks, counts[1:-1], fill, revealing):
-        probabilities[rows, points + 1] = logits.double().softmax(dim=1).gather(1, classes[rows])
+        probabilities[rows, points + 1] = evidence.activation.probabilities(logits.double()).gather(1, classes[rows])
     return Curve(torch.tensor(counts, dtype=torch.float64) / pixels, classes, probabilities)
 
 

@@ -9,7 +9,17 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from explainers import Classes, ExplainerError, ImageResult, Method, Network, NormalisedMaps, normalise, upsample
+from explainers import (
+    Activation,
+    Classes,
+    ExplainerError,
+    ImageResult,
+    Method,
+    Network,
+    NormalisedMaps,
+    normalise,
+    upsample,
+)
 from explainers.masking import min_max
 from explainers.pairs import Pairs
 from explainers.targets import resolve
@@ -160,12 +170,38 @@ class Evidence:
     @cached_property
     def probability(self) -> Tensor:
         """p: probability of each row's class on its unmasked image, shape (rows,), float64."""
-        return self.scores.softmax(dim=1)[self.pairs.images, self.pairs.classes]
+        return self.activation.probabilities(self.scores)[self.pairs.images, self.pairs.classes]
 
     @cached_property
     def right(self) -> Tensor:
-        """Whether the class of each row is the one that the network predicts, shape (rows,), bool."""
-        return self.scores.argmax(dim=1)[self.pairs.images] == self.pairs.classes
+        """Whether the network finds the class of each row on its unmasked image, shape (rows,), bool."""
+        return self.unmasked_verdicts == self.right_verdicts
+
+    @property
+    def activation(self) -> Activation:
+        """From logits to probabilities: the network's; softmax where there are only logits."""
+        return Activation.SOFTMAX if self.network is None else self.network.activation
+
+    def verdicts(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """What the network decides of rows, from the logits of an image for each: (n, classes) to (n,), int64.
+
+        With softmax it is the predicted class. With sigmoid it is 1 where the row's class is more probable than not,
+        else 0: no class competes with another.
+        """
+        if self.activation is Activation.SOFTMAX:
+            return logits.argmax(dim=1)
+        return (logits.gather(1, self.pairs.classes[rows, None].to(logits.device))[:, 0] > 0).long()
+
+    @property
+    def right_verdicts(self) -> Tensor:
+        """What `verdicts` are where the network finds the class of each row, shape (rows,)."""
+        classes = self.pairs.classes
+        return classes if self.activation is Activation.SOFTMAX else torch.ones_like(classes)
+
+    @cached_property
+    def unmasked_verdicts(self) -> Tensor:
+        """`verdicts` on the unmasked images, shape (rows,)."""
+        return self.verdicts(self.scores[self.pairs.images], torch.arange(len(self.pairs)))
 
     @cached_property
     def inside(self) -> Tensor:

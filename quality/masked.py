@@ -51,7 +51,8 @@ def _masked_probability(evidence: Evidence, masks: Tensor) -> Tensor:
         for rows in parts(network, torch.arange(len(pairs))):
             images = evidence.images[pairs.images[rows]].to(network.device)
             logits = masked_logits(network, images, masks[rows].to(network.device))
-            found.append(logits.cpu().double().softmax(dim=1).gather(1, pairs.classes[rows, None])[:, 0])
+            probabilities = network.activation.probabilities(logits.cpu().double())
+            found.append(probabilities.gather(1, pairs.classes[rows, None])[:, 0])
     return torch.cat(found).clone()
 
 

@@ -92,8 +92,8 @@ class Perturbation(Metric, abc.ABC):
             ("perturbation", self.positive),
             lambda: removal_predictions(evidence, TENTHS, most_salient_first=self.positive),
         )
-        unchanged = evidence.scores.argmax(dim=1)[evidence.pairs.images]
-        answer = evidence.pairs.classes if self.right == "target" else unchanged
+        unchanged = evidence.unmasked_verdicts
+        answer = evidence.right_verdicts if self.right == "target" else unchanged
         if self.with_zero:
             predictions = torch.cat([unchanged[:, None], predictions], dim=1)
         return torch.trapezoid((predictions == answer[:, None]).double(), dim=1) / 10

@@ -50,7 +50,7 @@ class SaliencyMetric(Metric):
             return torch.empty(0)
         crops = torch.cat([_crop(evidence.images[image], box) for image, box in zip(pairs.images, boxes, strict=True)])
         scores = torch.cat(list(predict(evidence.given(Need.NETWORK), crops))).double()
-        log_probability = scores.log_softmax(dim=1).gather(1, pairs.classes[:, None])[:, 0]
+        log_probability = evidence.activation.log_probabilities(scores).gather(1, pairs.classes[:, None])[:, 0]
         areas = torch.tensor([(x1 - x0) * (y1 - y0) / pixels for x0, y0, x1, y1 in boxes], dtype=torch.float64)
         return areas.clamp(min=SMALLEST_AREA).log() - log_probability
 

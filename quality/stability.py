@@ -102,7 +102,7 @@ class Infidelity(Metric):
         foretold, happened = [], []
         for change in self.changes(evidence.images):
             scores = torch.cat(list(predict(evidence.given(Need.NETWORK), evidence.images - change))).double()
-            probability = scores.softmax(dim=1)[pairs.images, pairs.classes]
+            probability = evidence.activation.probabilities(scores)[pairs.images, pairs.classes]
             happened.append(evidence.probability - probability)
             taken = change.sum(dim=1).cpu().double().expand(len(evidence.images), -1, -1)
             foretold.append((taken[pairs.images] * maps).sum(dim=(1, 2)))

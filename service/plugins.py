@@ -24,7 +24,15 @@ def add_commands(app: typer.Typer, points: Iterable[EntryPoint] | None = None) -
             stand_in = _stand_in(point.name, error.name or str(error))
             app.command(point.name, context_settings=ANY_ARGUMENTS, help="Not available here.")(stand_in)
         else:
-            app.command(point.name)(command)
+            _add(app, point.name, command)
+
+
+def _add(app: typer.Typer, name: str, command: Callable[..., None] | typer.Typer) -> None:
+    """One command, or a group of them."""
+    if isinstance(command, typer.Typer):
+        app.add_typer(command, name=name)
+    else:
+        app.command(name)(command)
 
 
 def _stand_in(name: str, missing: str) -> Callable[[], None]:

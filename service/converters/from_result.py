@@ -24,7 +24,7 @@ def to_predict_response(
         image=result.image,
         provenance=_provenance(result, model, observation),
         timings=_timings(observation),
-        warnings=_warnings(result),
+        warnings=_warnings(result, model.known.activation),
     )
 
 
@@ -38,7 +38,7 @@ def to_explain_response(
         image=result.image,
         provenance=_provenance(result, model, observation),
         timings=_timings(observation),
-        warnings=_warnings(result),
+        warnings=_warnings(result, model.known.activation),
         interpretation=INTERPRETATION,
     )
 
@@ -90,15 +90,8 @@ def _duration(seconds: float) -> duration_pb2.Duration:
     return duration
 
 
-def _warnings(result: worker_pb2.ImageResult) -> list[types_pb2.Warning]:
-    found = []
-    if result.predictions and result.predictions[0].probability < LOW_CONFIDENCE:
-        found.append(
-            types_pb2.Warning(
-                code=types_pb2.WARNING_CODE_LOW_CONFIDENCE,
-                message=f"The predicted class has a probability below {LOW_CONFIDENCE}: the model itself is unsure.",
-            )
-        )
+def _warnings(result: worker_pb2.ImageResult, activation: types_pb2.Activation) -> list[types_pb2.Warning]:
+    found = _low_confidence(result, activation)
     found.extend(
         types_pb2.Warning(
             code=types_pb2.WARNING_CODE_DEGENERATE_MAP,
@@ -110,3 +103,17 @@ def _warnings(result: worker_pb2.ImageResult) -> list[types_pb2.Warning]:
     )
     found.extend(result.warnings)
     return found
+
+
+def _low_confidence(result: worker_pb2.ImageResult, activation: types_pb2.Activation) -> list[types_pb2.Warning]:
+    """With softmax the predicted class counts; with sigmoid the explained ones, for to find no class is an answer."""
+    code = types_pb2.WARNING_CODE_LOW_CONFIDENCE
+    if activation == types_pb2.ACTIVATION_SIGMOID:
+        message = f"The class has a probability below {LOW_CONFIDENCE}: the map shows what speaks for it nevertheless."
+        targets = [explanation.target for explanation in result.explanations]
+        unsure = [target for target in targets if target.probability < LOW_CONFIDENCE]
+        return [types_pb2.Warning(code=code, message=message, target_index=target.index) for target in unsure]
+    if result.predictions and result.predictions[0].probability < LOW_CONFIDENCE:
+        message = f"The predicted class has a probability below {LOW_CONFIDENCE}: the model itself is unsure."
+        return [types_pb2.Warning(code=code, message=message)]
+    return []

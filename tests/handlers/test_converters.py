@@ -6,7 +6,7 @@ import pytest
 import torch
 from google.protobuf.descriptor import FieldDescriptor
 
-from explainers import METHODS, Classes, Explanation, TopK, specs
+from explainers import METHODS, Activation, Classes, Explanation, TopK, specs
 from handlers.converters import (
     PARAMETER_TYPES,
     from_map,
@@ -142,10 +142,16 @@ def test_scores() -> None:
     """Softmax over all classes, also where exp would overflow; ties go to the lower index."""
     logits = torch.tensor([1000.0, 1000.0, 0.0])
     assert most_probable(logits, 2) == [0, 1]
-    first, second = from_scores(logits, [0, 1], ["a", "b", "c"])
+    first, second = from_scores(logits, [0, 1], ["a", "b", "c"], Activation.SOFTMAX)
     assert (first.label, first.logit, first.probability) == ("a", 1000.0, 0.5)
     assert second.probability == 0.5
     assert most_probable(logits, 100) == [0, 1, 2]
+
+
+def test_scores_by_sigmoid() -> None:
+    """Each class by itself: several may be certain."""
+    first, last = from_scores(torch.tensor([1000.0, 1000.0, 0.0]), [0, 2], ["a", "b", "c"], Activation.SIGMOID)
+    assert (first.probability, last.probability) == (1.0, 0.5)
 
 
 def test_map() -> None:

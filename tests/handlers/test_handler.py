@@ -203,6 +203,7 @@ def test_describe(handler: TorchServeHandler) -> None:
     assert all(support.supported != bool(support.reason) for support in model.methods)
     assert set(model.library_versions) == {"torch", "numpy", "pillow", "whylight"}
     assert model.device == "cpu"
+    assert model.activation == types_pb2.ACTIVATION_SOFTMAX
     assert [method.name for method in answer.description.methods] == list(METHODS)
 
 

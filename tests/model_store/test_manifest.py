@@ -26,6 +26,7 @@ def test_defaults_are_filled_in(tmp_path: Path) -> None:
     assert (entry.target_layer, entry.labels_file, dict(entry.arguments)) == (None, None, {})
     assert (entry.preprocessing.size, entry.preprocessing.resize) == ((32, 32), "squash")
     assert entry.preprocessing.interpolation == "bilinear"
+    assert entry.activation == "softmax"
     assert (entry.serving.workers, entry.serving.threads) == (1, None)
 
 
@@ -50,6 +51,7 @@ def test_default_manifest_loads() -> None:
         ("tiny.safetensors", "tiny.pkl", "models[0].weights"),
         ('weights = "tiny.safetensors"', "", "models[0]"),
         (DIGEST, "abc", "models[0].sha256"),
+        ("labels =", 'activation = "relu"\nlabels =', "models[0].activation"),
         ("labels =", 'labels_file = "a.txt"\nlabels =', "models[0]"),
         ("[models.pre", "arguments = {pretrained = true}\n[models.pre", "models[0].arguments"),
         ("size = 32", "size = 0", "models[0].preprocessing.size[0]"),

@@ -70,14 +70,24 @@ def test_evaluate_without_the_worker_extra_says_what_to_install() -> None:
     )
 
 
-def test_the_command_is_declared() -> None:
-    """pyproject.toml names the function that there is."""
+def test_the_commands_are_declared() -> None:
+    """pyproject.toml names the functions that there are."""
     import tomllib
     from pathlib import Path
 
     from evaluation.cli import evaluate
+    from onboarding.cli import model
 
     project = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text())["project"]
-    (point,) = (EntryPoint(name, value, GROUP) for name, value in project["entry-points"][GROUP].items())
-    assert point.name == "evaluate"
-    assert point.load() is evaluate
+    points = [EntryPoint(name, value, GROUP) for name, value in project["entry-points"][GROUP].items()]
+    assert {point.name: point.load() for point in points} == {"evaluate": evaluate, "model": model}
+
+
+def test_a_group_of_commands() -> None:
+    """A package may bring several under one name."""
+    group = typer.Typer()
+    group.command()(hello)
+    group.command("again")(hello)
+    sys.modules[__name__].group = group  # type: ignore[attr-defined]
+    point = EntryPoint("say", f"{__name__}:group", GROUP)
+    assert CliRunner().invoke(app(point), ["say", "hello"]).output == "hello you\n"

@@ -64,6 +64,12 @@ class ModelState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MODEL_STATE_DEGRADED: _ClassVar[ModelState]
     MODEL_STATE_UNAVAILABLE: _ClassVar[ModelState]
 
+class Activation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ACTIVATION_UNSPECIFIED: _ClassVar[Activation]
+    ACTIVATION_SOFTMAX: _ClassVar[Activation]
+    ACTIVATION_SIGMOID: _ClassVar[Activation]
+
 class ParameterType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     PARAMETER_TYPE_UNSPECIFIED: _ClassVar[ParameterType]
@@ -109,6 +115,9 @@ MODEL_STATE_LOADING: ModelState
 MODEL_STATE_READY: ModelState
 MODEL_STATE_DEGRADED: ModelState
 MODEL_STATE_UNAVAILABLE: ModelState
+ACTIVATION_UNSPECIFIED: Activation
+ACTIVATION_SOFTMAX: Activation
+ACTIVATION_SIGMOID: Activation
 PARAMETER_TYPE_UNSPECIFIED: ParameterType
 PARAMETER_TYPE_STRING: ParameterType
 PARAMETER_TYPE_INTEGER: ParameterType
@@ -334,7 +343,7 @@ class SanityCheck(_message.Message):
     def __init__(self, method: _Optional[str] = ..., rank_correlation: _Optional[float] = ..., passed: _Optional[bool] = ..., stages: _Optional[int] = ..., images: _Optional[int] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "state", "description", "architecture", "weights_digest", "preprocessing_digest", "input_height", "input_width", "labels", "class_count", "target_layer", "layers", "methods", "device", "library_versions", "sanity_checks")
+    __slots__ = ("name", "version", "state", "description", "architecture", "weights_digest", "preprocessing_digest", "input_height", "input_width", "labels", "class_count", "target_layer", "layers", "methods", "device", "library_versions", "sanity_checks", "activation")
     class LibraryVersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -359,6 +368,7 @@ class Model(_message.Message):
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     LIBRARY_VERSIONS_FIELD_NUMBER: _ClassVar[int]
     SANITY_CHECKS_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATION_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     state: ModelState
@@ -376,7 +386,8 @@ class Model(_message.Message):
     device: str
     library_versions: _containers.ScalarMap[str, str]
     sanity_checks: _containers.RepeatedCompositeFieldContainer[SanityCheck]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., description: _Optional[str] = ..., architecture: _Optional[str] = ..., weights_digest: _Optional[str] = ..., preprocessing_digest: _Optional[str] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., class_count: _Optional[int] = ..., target_layer: _Optional[_Union[Layer, _Mapping]] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., methods: _Optional[_Iterable[_Union[MethodSupport, _Mapping]]] = ..., device: _Optional[str] = ..., library_versions: _Optional[_Mapping[str, str]] = ..., sanity_checks: _Optional[_Iterable[_Union[SanityCheck, _Mapping]]] = ...) -> None: ...
+    activation: Activation
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., description: _Optional[str] = ..., architecture: _Optional[str] = ..., weights_digest: _Optional[str] = ..., preprocessing_digest: _Optional[str] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., class_count: _Optional[int] = ..., target_layer: _Optional[_Union[Layer, _Mapping]] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., methods: _Optional[_Iterable[_Union[MethodSupport, _Mapping]]] = ..., device: _Optional[str] = ..., library_versions: _Optional[_Mapping[str, str]] = ..., sanity_checks: _Optional[_Iterable[_Union[SanityCheck, _Mapping]]] = ..., activation: _Optional[_Union[Activation, str]] = ...) -> None: ...
 
 class ParameterInfo(_message.Message):
     __slots__ = ("name", "type", "default_value", "minimum", "maximum", "description")
