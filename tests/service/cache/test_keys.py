@@ -4,7 +4,7 @@ import dataclasses
 import random
 
 from google.protobuf.struct_pb2 import Struct
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protos.explain.v1 import explanation_service_pb2 as api
@@ -141,6 +141,7 @@ async def test_a_large_image_has_the_digest_of_a_small_one() -> None:
     assert (await keys(large))[0] != (await keys(other))[0]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 @given(st.dictionaries(st.text(min_size=1, max_size=8), st.floats(allow_nan=False), min_size=2), st.randoms())
 def test_the_order_of_parameters_does_not_count(parameters: dict[str, float], chance: random.Random) -> None:
     """A metric's parameters are the same in whatever order a client writes them."""
