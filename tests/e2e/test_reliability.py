@@ -50,8 +50,9 @@ async def test_nothing_grows_under_load_with_cancellations_and_nonsense(
 ) -> None:
     """30 seconds: descriptors and threads of every process stay. Memory takes longer to judge: see the benchmark."""
     made = await soak(Serving.attached(service), questions, seconds=30, interval=1)
-    assert all(trend.flat for trend in made.descriptors.values()), made.descriptors
-    assert all(trend.flat for trend in made.threads.values()), made.threads
+    # In so short a time what is under way at the moment shows: a service with 80 descriptors has a few more or fewer.
+    for trend in (*made.descriptors.values(), *made.threads.values()):
+        assert trend.flat or trend.growth <= 0.05 * trend.median, (made.descriptors, made.threads)
     assert made.disturbances["cancelled"] > 10
     assert made.disturbances["bad requests refused"] > 10
     assert not made.disturbances.keys() - {"cancelled", "bad requests refused"}
