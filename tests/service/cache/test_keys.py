@@ -143,7 +143,10 @@ async def test_a_large_image_has_the_digest_of_a_small_one() -> None:
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # No subnormal floats: a test of the handlers in the same process may have turned them off.
-@given(st.dictionaries(st.text(min_size=1, max_size=8), st.floats(allow_nan=False, allow_subnormal=False), min_size=2), st.randoms())
+@given(
+    st.dictionaries(st.text(min_size=1, max_size=8), st.floats(allow_nan=False, allow_subnormal=False), min_size=2),
+    st.randoms(),
+)
 def test_the_order_of_parameters_does_not_count(parameters: dict[str, float], chance: random.Random) -> None:
     """A metric's parameters are the same in whatever order a client writes them."""
     shuffled = list(parameters.items())
