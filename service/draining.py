@@ -5,21 +5,18 @@ import contextlib
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import grpc
 
 from service.errors import DrainingError
 from service.identity.permissions import PERMISSIONS
+from service.rpc_types import Context, Handler
 
 _CUT_OFF_TIME = 1.0  # seconds for calls that are out of time to be told so
 # gRPC drops what waits at its door when it stops. So it is stopped in a moment in which no call comes.
 _QUIET_MOMENT = 0.01  # seconds
 _QUIET_LOOKS = 50
-
-# Quoted: only the type stubs know these as generic.
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
 
 class Drain:

@@ -15,6 +15,7 @@ from service.errors import STATUS_CODES, InternalError, QuotaError, ServiceError
 from service.identity.interceptor import OURS
 from service.metrics import Metrics
 from service.observation import Observation, observing
+from service.rpc_types import Context, Handler
 from service.status_details import trailing_metadata
 from service.tracing import NoTracing, Tracing
 
@@ -24,9 +25,6 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 logger = logging.getLogger(__name__)
 
-# Quoted: only the type stubs know these as generic.
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 Unary: TypeAlias = "Callable[[Any, Context], Awaitable[Any]]"
 
 

@@ -3,9 +3,7 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any, TypeAlias
 
-import grpc
 from google.longrunning import operations_pb2
 
 from protos.explain.v1 import explanation_service_pb2 as api
@@ -20,15 +18,13 @@ from service.costs import Costs
 from service.errors import InvalidRequestError
 from service.explaining import Explaining
 from service.jobs.jobs import Jobs
+from service.rpc_types import Context
 from service.settings import Settings
 from service.streaming import Streaming
 
 # Seconds, or a tenth of the time where that is less, for the news of a missed deadline to reach the client. Else its
 # own library would end the call, or, its clock being a little behind, say CANCELLED.
 ANSWER_MARGIN = 0.05
-
-# Quoted: only the type stubs know it as generic.
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class ExplanationServicer(api_grpc.ExplanationServiceServicer):
@@ -76,6 +72,7 @@ class ExplanationServicer(api_grpc.ExplanationServiceServicer):
                     yield answer
         except InvalidRequestError as error:
             raise error.within("request") from None
+
     async def CreateExplanationJob(  # noqa: N802
         self, request: api.CreateExplanationJobRequest, context: Context
     ) -> operations_pb2.Operation:

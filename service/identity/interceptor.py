@@ -17,6 +17,7 @@ from service.identity.gate import Gate
 from service.identity.permissions import OPEN, is_known
 from service.identity.precision import check_request, reduce
 from service.observation import observed
+from service.rpc_types import Context, Handler
 from service.status_details import trailing_metadata
 
 OURS = ("/explain.v1.", "/google.longrunning.")  # prefixes of what is observed, and answered at a precision
@@ -24,9 +25,6 @@ _LARGE_ANSWER = 64 * 1024  # bytes: from here on, rounding would make other call
 
 logger = logging.getLogger(__name__)
 
-# Quoted: only the type stubs know these as generic.
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 Behaviour: TypeAlias = "Callable[[Any, Context], Any]"
 Parse: TypeAlias = "Callable[[bytes], Any]"
 # From what came over the wire to the request and the caller.

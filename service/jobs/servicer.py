@@ -1,19 +1,14 @@
 """google.longrunning.Operations: jobs as any client library for long-running operations knows them."""
 
-from typing import Any, TypeAlias
-
-import grpc
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf.empty_pb2 import Empty
 
 from service.jobs.checks import to_seconds
 from service.jobs.jobs import Jobs
+from service.rpc_types import Context
 
 NAME = "google.longrunning.Operations"
 MARGIN = 0.2  # seconds, or a tenth of what is left: an answer needs time to arrive before the deadline
-
-# Quoted: only the type stubs know it as generic.
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignore[misc]  # it has no stubs
