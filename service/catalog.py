@@ -1,7 +1,9 @@
 """The deployed models: what their workers said of themselves, and how they are."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import MappingProxyType
 
 from model_store.lanes import Lane
@@ -61,6 +63,15 @@ class DeployedModel:
         if self.description is None:
             raise WorkerUnavailableError("the model is not ready yet")
         return self.description
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """The same bytes for equal descriptions; made once, because each request asks for it.
+
+        Raises:
+            WorkerUnavailableError: as `known`.
+        """
+        return hashlib.sha256(self.known.SerializeToString(deterministic=True)).digest()
 
     def refusal(self, method: str) -> str | None:
         """Why `method` cannot explain this model, or None where it can."""

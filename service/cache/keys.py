@@ -8,7 +8,7 @@ from typing import Self
 
 from google.protobuf.message import Message
 
-from protos.explain.v1 import method_pb2, types_pb2
+from protos.explain.v1 import method_pb2
 from service.commands import ExplainCommand, PredictCommand
 from service.watching import Particular, Watch
 
@@ -36,11 +36,11 @@ class Request:
     partial: bool
 
     @classmethod
-    async def of(cls, command: PredictCommand, client: str, model: types_pb2.Model) -> Self:
-        """Read a command of a client for a model as it is deployed now."""
+    async def of(cls, command: PredictCommand, client: str, model: bytes) -> Self:
+        """Read a command of a client for a model with this fingerprint (`DeployedModel.fingerprint`)."""
         drawn = isinstance(command, ExplainCommand) and command.output.overlay_png
         return cls(
-            scope=_digest(client.encode(), canonical(model)),
+            scope=_digest(client.encode(), model),
             image=_digest(await _image_digest(command.image), canonical(drawn)),
             choices=_choices(command),
             method=canonical(command.method) if isinstance(command, ExplainCommand) else b"",

@@ -37,8 +37,8 @@ class CachedWork:
         if command.no_cache:
             self._note(command, CacheOutcome.BYPASS)
             return await self._work.run(command, deadline, watch)
-        model = self._catalog.get(command.model).known
-        request = await Request.of(command, observation.current().caller.name, model)
+        model = self._catalog.get(command.model)
+        request = await Request.of(command, observation.current().caller.name, model.fingerprint)
         request = self._resolved(request)
         kept = self._find(request)
         if kept is not None:
@@ -48,7 +48,7 @@ class CachedWork:
 
         async def compute(watches: Watch | None) -> worker_pb2.ImageResult:
             answer = await self._work.run(command, deadline, watches)
-            if answer.weights_digest == model.weights_digest:  # else it has been deployed anew meanwhile
+            if answer.weights_digest == model.known.weights_digest:  # else it has been deployed anew meanwhile
                 self._keep(request, answer)
             return answer
 

@@ -11,6 +11,7 @@ from protos.explain.v1 import explanation_service_pb2 as api
 from protos.explain.v1 import method_pb2, quality_pb2, types_pb2
 from protos.worker.v1 import worker_pb2
 from service.cache.keys import Request, canonical
+from service.catalog import DeployedModel
 from service.commands import ExplainCommand, PredictCommand, StreamOptions
 from service.streaming import LatestStep
 
@@ -61,6 +62,11 @@ class Plain:
         """Look away."""
 
 
+def fingerprint(model: types_pb2.Model) -> bytes:
+    """As the catalog has it."""
+    return DeployedModel("tiny", description=model).fingerprint
+
+
 async def keys(
     command: PredictCommand = COMMAND,
     client: str = "viewer",
@@ -68,7 +74,7 @@ async def keys(
     content: bytes = b"pixels",
 ) -> tuple[bytes, bytes]:
     """Of the computation, and of the answer."""
-    request = await Request.of(command, client, model)
+    request = await Request.of(command, client, fingerprint(model))
     return request.flight_key(None), request.answer_key(content)
 
 
@@ -106,7 +112,7 @@ async def test_the_client_and_the_pixels_count() -> None:
 
 async def test_client_and_model_cannot_pass_for_each_other() -> None:
     """What is known of images and methods belongs to a client as well."""
-    mine, theirs = [await Request.of(COMMAND, client, MODEL) for client in ("viewer", "auditor")]
+    mine, theirs = [await Request.of(COMMAND, client, fingerprint(MODEL)) for client in ("viewer", "auditor")]
     assert mine.image_key != theirs.image_key
     assert mine.method_key != theirs.method_key
 
@@ -118,7 +124,7 @@ async def test_a_prediction_is_no_explanation() -> None:
 
 async def test_a_watched_computation_is_another_one_with_the_same_answer() -> None:
     """Who wants to be told of the steps joins only computations that tell of them."""
-    request = await Request.of(COMMAND, "viewer", MODEL)
+    request = await Request.of(COMMAND, "viewer", fingerprint(MODEL))
     options = [StreamOptions(True, maps, interval) for maps, interval in ((False, 0.1), (True, 0.1), (True, 0.2))]
     watches = [None, Plain(), *map(LatestStep, options)]
     assert len({request.flight_key(watch) for watch in watches}) == len(watches)
@@ -128,7 +134,7 @@ async def test_an_overlay_needs_more_of_the_image() -> None:
     """What is known of an image for a map is not enough to know two overlays to be the same."""
     output = api.OutputOptions(overlay_png=True)
     plain, drawn = [
-        await Request.of(dataclasses.replace(COMMAND, output=chosen), "viewer", MODEL)
+        await Request.of(dataclasses.replace(COMMAND, output=chosen), "viewer", fingerprint(MODEL))
         for chosen in (api.OutputOptions(), output)
     ]
     assert plain.image_key != drawn.image_key
