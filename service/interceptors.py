@@ -15,7 +15,7 @@ from service.errors import STATUS_CODES, InternalError, QuotaError, ServiceError
 from service.identity.interceptor import OURS
 from service.metrics import Metrics
 from service.observation import Observation, observing
-from service.rpc_types import Context, Handler
+from service.rpc_types import Context, Handler, shape_of
 from service.status_details import trailing_metadata
 from service.tracing import NoTracing, Tracing
 
@@ -45,16 +45,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         path = handler_call_details.method
         if handler is None or not path.startswith(OURS):
             return handler
-        if handler.unary_stream is not None:
-            make, behaviour = grpc.unary_stream_rpc_method_handler, self._wrap_stream(handler.unary_stream, path)
-        elif handler.unary_unary is not None:
-            make, behaviour = grpc.unary_unary_rpc_method_handler, self._wrap(cast(Unary, handler.unary_unary), path)
-        else:
-            raise TypeError("no procedure of ours takes a stream of requests: nobody would observe it")
-        return make(
-            behaviour,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
+        shape, make = shape_of(handler)
+        wrap = self._wrap_stream if handler.response_streaming else self._wrap
+        return cast(
+            Handler,
+            make(
+                wrap(getattr(handler, shape), path),
+                request_deserializer=handler.request_deserializer,
+                response_serializer=handler.response_serializer,
+            ),
         )
 
     def _wrap(self, behaviour: Unary, path: str) -> Unary:

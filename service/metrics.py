@@ -68,6 +68,12 @@ class Metrics:
             (*lane, "reason"),
             registry=registry,
         )
+        self.throttled = Counter(
+            "whylight_throttled",
+            "Requests that were refused unread, because most of what their connection asked for found no room.",
+            ("rpc",),
+            registry=registry,
+        )
         self.cancelled_work_seconds = Histogram(
             "whylight_cancelled_work_seconds",
             "Time that a worker went on after nobody waited any more: the client went away, or the deadline passed.",
@@ -102,6 +108,10 @@ class Metrics:
         self.in_flight.labels(model, lane)
         for reason in REJECTIONS:
             self.rejected.labels(model, lane, reason)
+
+    def throttled_call(self, path: str) -> None:
+        """Record a call of the procedure at `path` that was refused unread."""
+        self.throttled.labels(path.rpartition("/")[2]).inc()
 
     def answered(self, observation: Observation, version: str, maps: int, degenerate: int) -> None:
         """Record an answer to Explain: how many maps it holds, and how many of them are constant."""

@@ -25,6 +25,7 @@ from service.servicer import ExplanationServicer
 from service.settings import Settings
 from service.starting import Running
 from service.streaming import Streaming
+from service.throttling import Throttle, ThrottleInterceptor
 from service.torchserve.client import WorkerClient
 from service.work import Workers
 from service.worker import start_worker
@@ -67,7 +68,12 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             health.aio.HealthServicer(),
         )
         traces, drain = await enter(parts.traces_of(settings)), Drain()
-        interceptors = [CallInterceptor(metrics, traces), IdentityInterceptor(gate), DrainInterceptor(drain)]
+        interceptors = [
+            CallInterceptor(metrics, traces),
+            ThrottleInterceptor(Throttle(metrics.throttled_call)),
+            IdentityInterceptor(gate),
+            DrainInterceptor(drain),
+        ]
         server, address = grpc_server(settings, servicers, interceptors)
         monitor = Monitor(
             client,

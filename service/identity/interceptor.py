@@ -17,7 +17,7 @@ from service.identity.gate import Gate
 from service.identity.permissions import OPEN, is_known
 from service.identity.precision import check_request, reduce
 from service.observation import observed
-from service.rpc_types import Context, Handler
+from service.rpc_types import Context, Handler, shape_of
 from service.status_details import trailing_metadata
 
 OURS = ("/explain.v1.", "/google.longrunning.")  # prefixes of what is observed, and answered at a precision
@@ -29,14 +29,6 @@ Behaviour: TypeAlias = "Callable[[Any, Context], Any]"
 Parse: TypeAlias = "Callable[[bytes], Any]"
 # From what came over the wire to the request and the caller.
 Enter: TypeAlias = "Callable[[Any, Context], Awaitable[tuple[Any, Caller]]]"
-
-# By (requests are a stream, responses are a stream): the handler's attribute, and what makes such a handler.
-_SHAPES: dict[tuple[bool, bool], tuple[str, Callable[..., Any]]] = {
-    (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
-    (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
-    (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
-    (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
-}
 
 
 class IdentityInterceptor(grpc.aio.ServerInterceptor):
@@ -60,7 +52,7 @@ class IdentityInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details) if is_known(path) else None
         if handler is None:
             return None
-        shape, make = _SHAPES[handler.request_streaming, handler.response_streaming]
+        shape, make = shape_of(handler)
         behaviour = cast(Behaviour, getattr(handler, shape))
         enter = self._enter(path, cast(Parse, handler.request_deserializer), handler.request_streaming)
         if inspect.isasyncgenfunction(behaviour):

@@ -36,6 +36,7 @@ from service.sampling.sampler import Sampler
 from service.servicer import ExplanationServicer
 from service.settings import Settings
 from service.streaming import Streaming
+from service.throttling import Throttle, ThrottleInterceptor
 from service.torchserve.client import ModelWorkers
 from service.tracing import Tracing
 from service.work import Work, Workers
@@ -223,7 +224,12 @@ async def front(
         streaming = Streaming(made.explaining, made.work)
         servicer = ExplanationServicer(chosen, made.catalog, made.explaining, streaming, made.jobs, made.costs)
         operations = OperationsServicer(made.jobs, chosen.default_timeout)
-        interceptors = [CallInterceptor(made.metrics, traces), IdentityInterceptor(gate), DrainInterceptor(made.drain)]
+        interceptors = [
+            CallInterceptor(made.metrics, traces),
+            ThrottleInterceptor(Throttle(made.metrics.throttled_call)),
+            IdentityInterceptor(gate),
+            DrainInterceptor(made.drain),
+        ]
         server, made.address = grpc_server(chosen, Servicers(servicer, operations, made.health), interceptors)
         await server.start()
         await made.monitor.look()
