@@ -1,16 +1,15 @@
 """What Opti-CAM finds, and what it costs: its two presets against each other and against Grad-CAM.
 
-`python -m benchmarks.opti_cam [--networks NAME ...] [--images N] [--seconds 20]`
+`python -m benchmarks.opti_cam [--networks NAME ...] [--images N]`
 
 On every photograph of the real set, for the class that the network predicts. Writes docs/benchmarks/opti_cam.md and the
-curves docs/images/opti_cam_curves.png. Each network has a process of its own with one thread; the cost of a step is
-measured afterwards, in processor time, when they are done.
+curves docs/images/opti_cam_curves.png. Each network has a process of its own with one thread. The cost of a
+step, the last section, is benchmarks/opti_cam_cost.py.
 """
 
 import argparse
 import functools
 import multiprocessing
-import time
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -19,22 +18,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks import grad_cam_cost
-from benchmarks.timing import Comparison, Program, compare, machine
+from benchmarks.opti_cam_cost import NETWORKS, TABLE, TITLE
+from benchmarks.timing import machine
 from explainers import METHODS, Network, TopK, upsample
 from explainers.masking import masked_logits, min_max
-from explainers.opti_cam import PRESETS, MaskedScore, OptiCam
-from explainers.pairs import Pairs
+from explainers.opti_cam import PRESETS, OptiCam
 from tests.real_networks import prepared
 
-NETWORKS = ("mobilenet_v2_1.0_224", "squeezenet1_1", "vit_tiny_patch16_224", "cifar10_resnet20")
 GRAD_CAM = "Grad-CAM"
 METHOD_NAMES = (GRAD_CAM, *PRESETS)
-TABLE = Path("docs/benchmarks/opti_cam.md")
 CURVES = Path("docs/images/opti_cam_curves.png")
 
 Values = NDArray[np.float64]
@@ -109,19 +104,6 @@ class Curve:
             self._progress.close()
 
 
-@dataclass(frozen=True)
-class Step:
-    """What a step costs, in forward passes of the bare network.
-
-    Attributes:
-        time: of the step and of a bare pass with its gradient.
-        operations: multiplications and additions of matrix products and convolutions, without any others.
-    """
-
-    time: Comparison
-    operations: float
-
-
 def find(name: str, count: int | None) -> dict[str, Found]:
     """What every method finds on one network's photographs."""
     torch.set_num_threads(1)
@@ -169,56 +151,7 @@ def _ranks(values: Values) -> Values:
     return np.asarray(mean_ranks[inverse])
 
 
-def measure_step(name: str, batch: int, seconds: float) -> Step:
-    """A step of Opti-CAM, in forward passes of the bare network."""
-    model, network, images = _subject(name, batch)
-    layer = network.target_layer.path
-    recording = network.record(images, layer)
-    pairs = Pairs.of([(index,) for index in recording.logits.argmax(dim=1).tolist()], network.device)
-    score = MaskedScore(network, images, recording.activation, pairs)
-    mixture, rows = torch.zeros(batch, recording.activation.shape[1]), torch.arange(batch)
-    mean, std = (torch.rand(1, 3, 1, 1) + 0.5 for _ in range(2))
-    inputs = (images - mean) / std
-
-    def forward() -> None:
-        with torch.inference_mode():
-            model(inputs)
-
-    def gradient() -> None:
-        pixels = images.clone(memory_format=torch.channels_last).requires_grad_()
-        torch.autograd.grad(network.logits(pixels).sum(), pixels)
-
-    def step() -> None:
-        score(mixture, rows, True)
-
-    time_spent = compare(
-        forward,
-        {"step": step, "gradient": gradient},
-        seconds=seconds,
-        least_pairs=5,
-        title=f"{name}, batch {batch}",
-        clock=time.process_time,
-    )
-    return Step(time_spent, _operations(step) / _operations(forward))
-
-
-def _operations(program: Program) -> int:
-    with FlopCounterMode(display=False) as counter:
-        program()
-    return int(counter.get_total_flops())
-
-
-def _subject(name: str, batch: int) -> tuple[nn.Module, Network, Tensor]:
-    if name in NETWORKS:
-        model, network, images = prepared(name)
-        return model, network, images[:batch]
-    model = grad_cam_cost.build(name, torch.device("cpu"))
-    side = grad_cam_cost.SIDE
-    network = Network(model, input_size=(side, side), mean=grad_cam_cost.MEAN, std=grad_cam_cost.STD)
-    return model, network, torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(0))
-
-
-def report(found: Mapping[str, Mapping[str, Found]], steps: Mapping[tuple[str, int], Step], command: str) -> str:
+def report(found: Mapping[str, Mapping[str, Found]], command: str) -> str:
     """The results as Markdown."""
     count = len(next(iter(found.values()))[GRAD_CAM].maps)
     lines = [
@@ -255,24 +188,8 @@ def report(found: Mapping[str, Mapping[str, Found]], steps: Mapping[tuple[str, i
         "|---|---|---|---|",
         *(_difference(network, by_method) for network, by_method in found.items()),
         "",
-        "## Cost of a step",
-        "",
-        "In forward passes of the bare network, processor time of one thread: median (25th-75th percentile) of pairs.",
-        "",
-        "*Pass and gradient* is a forward pass of the model as it is, and its gradient with respect to the image.",
-        "*Operations* are those of convolutions and matrix products, counted.",
-        "",
-        "| network | batch | forward pass | step | pass and gradient | operations of a step |",
-        "|---|---|---|---|---|---|",
-        *(_cost(*case, result) for case, result in steps.items()),
-        "",
-        "A transformer's attention multiplies two activations, so its gradient takes twice the products of its forward",
-        "pass, where a layer with fixed weights takes as many: a step of ViT-Tiny can't go below its operations.",
-        "By operator (least of 40 profiled runs, batch 1, forward pass and step): products with weights 25.6 and 50.7",
-        "ms, attention's 5.2 and 16.7, the patch convolution 1.0 and 4.6, GELU 2.0 and 5.4, all else 5.4 and 16.1.",
-        "Rows go through one by one on a CPU, so at a batch of 8 a step loses what a forward pass gains by the batch.",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n\n"
 
 
 def _row(network: str, method: str, by_method: Mapping[str, Found]) -> str:
@@ -291,11 +208,6 @@ def _difference(network: str, by_method: Mapping[str, Found]) -> str:
         cells.append(f"{np.median(correlations):.2f}, {min(correlations):.2f}")
     enough = by_method["fast"].logits >= published.logits - 0.01 * np.abs(published.logits)
     return f"| {network} | {' | '.join(cells)} | {100 * np.mean(enough):.0f} % |"
-
-
-def _cost(name: str, batch: int, step: Step) -> str:
-    costs = f"{step.time.costs['step']} | {step.time.costs['gradient']} | {step.operations:.2f}"
-    return f"| {name} | {batch} | {1000 * step.time.baseline_seconds:.1f} ms | {costs} |"
 
 
 def draw(found: Mapping[str, Mapping[str, Found]], file: Path) -> None:
@@ -328,21 +240,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--images", type=int, help="the first so many of the photographs; all when not given")
-    parser.add_argument("--seconds", type=float, default=20, help="for the cost of a step, each network and batch")
     arguments = parser.parse_args()
-    workers = ProcessPoolExecutor(len(arguments.networks), mp_context=multiprocessing.get_context("spawn"))
-    with workers as pool:
-        rows = pool.map(functools.partial(find, count=arguments.images), arguments.networks)
-        found = dict(zip(arguments.networks, rows, strict=True))
-    draw(found, CURVES)
-    torch.set_num_threads(1)
-    cases = [(name, batch) for name in (*arguments.networks, "resnet50") for batch in (1, 8)]
-    steps = {case: measure_step(*case, arguments.seconds) for case in cases}
-    changed = f" --images {arguments.images}" if arguments.images else ""
-    text = report(found, steps, f"python -m benchmarks.opti_cam{changed}")
+    text = _presets(arguments.networks, arguments.images)
     print(text)
-    TABLE.parent.mkdir(parents=True, exist_ok=True)
-    TABLE.write_text(text, encoding="utf-8")
+    _, title, costs = TABLE.read_text(encoding="utf-8").partition(TITLE)
+    TABLE.write_text(text + title + costs, encoding="utf-8")
+
+
+def _presets(networks: list[str], count: int | None) -> str:
+    """All sections but the costs; draws the curves."""
+    workers = ProcessPoolExecutor(len(networks), mp_context=multiprocessing.get_context("spawn"))
+    with workers as pool:
+        found = dict(zip(networks, pool.map(functools.partial(find, count=count), networks), strict=True))
+    draw(found, CURVES)
+    return report(found, "python -m benchmarks.opti_cam" + (f" --images {count}" if count else ""))
 
 
 if __name__ == "__main__":
