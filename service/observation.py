@@ -63,14 +63,14 @@ class Observation:
 
     Attributes:
         request_id: identifies the request in logs, metadata and provenance.
-        rpc: name of the remote procedure.
+        rpc: name of the remote procedure, or of what else a client has done.
         model: name of a deployed model, or "" before one was found: a client's own text never becomes a label.
         method: name of the saliency method, or "".
         stages: seconds by stage, a subset of STAGES.
         started: time.perf_counter() at the beginning.
         caller: who asks.
         cache: how the answer came about; None where no answers are kept.
-        path: full name of the remote procedure, "explain.v1.ExplanationService/Explain".
+        path: full name of the remote procedure, "explain.v1.ExplanationService/Explain"; "" where it is none.
         traceparent: the client's own trace context as it was sent, unchecked, or "".
         began: Unix time in nanoseconds at the beginning.
         intervals: what was done, in order.

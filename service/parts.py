@@ -90,7 +90,7 @@ async def identity(settings: Settings, interval: float = RELOAD_INTERVAL) -> Asy
 
 @contextlib.asynccontextmanager
 async def jobs_of(
-    settings: Settings, catalog: Catalog, explaining: Explaining, gate: Gate, metrics: Metrics
+    settings: Settings, catalog: Catalog, explaining: Explaining, gate: Gate, metrics: Metrics, traces: Tracing
 ) -> AsyncIterator[Jobs]:
     """Jobs, for the length of a block.
 
@@ -99,7 +99,7 @@ async def jobs_of(
     """
     async with contextlib.AsyncExitStack() as stack:
         try:
-            jobs = await stack.enter_async_context(running_jobs(settings, catalog, explaining, gate, metrics))
+            jobs = await stack.enter_async_context(running_jobs(settings, catalog, explaining, gate, metrics, traces))
         except UnusableDatabaseError as error:
             raise StartError(str(error)) from None
         yield jobs

@@ -61,13 +61,14 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         work = await enter(parts.kept(settings, workers, catalog, metrics))
         explaining = Explaining(work, metrics, sampler)
         gate = await enter(parts.identity(settings))
-        jobs = await enter(parts.jobs_of(settings, catalog, explaining, gate, metrics))
+        traces = await enter(parts.traces_of(settings))
+        jobs = await enter(parts.jobs_of(settings, catalog, explaining, gate, metrics, traces))
         servicers = Servicers(
             ExplanationServicer(settings, catalog, explaining, Streaming(explaining, work), jobs, costs),
             OperationsServicer(jobs, settings.default_timeout),
             health.aio.HealthServicer(),
         )
-        traces, drain = await enter(parts.traces_of(settings)), Drain()
+        drain = Drain()
         interceptors = [
             CallInterceptor(metrics, traces),
             ThrottleInterceptor(Throttle(metrics.throttled_call)),

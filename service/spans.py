@@ -56,8 +56,13 @@ class Spans:
         parent = Context()
         if self._join and observation.traceparent:
             parent = _PARENT.extract({"traceparent": observation.traceparent}, parent)
+        kind = SpanKind.SERVER if observation.path else SpanKind.INTERNAL  # a job is nobody's call
         span = self._tracer.start_span(
-            observation.path, parent, SpanKind.SERVER, _attributes(observation, outcome), start_time=observation.began
+            observation.path or observation.rpc,
+            parent,
+            kind,
+            _attributes(observation, outcome),
+            start_time=observation.began,
         )
         if not span.is_recording():
             return ""
@@ -80,10 +85,9 @@ class Spans:
 def _attributes(observation: Observation, outcome: str) -> dict[str, str]:
     """OpenTelemetry's conventions for RPC, and the labels of our metrics."""
     code = outcome if outcome in grpc.StatusCode.__members__ else grpc.StatusCode.RESOURCE_EXHAUSTED.name
+    call = {"rpc.system.name": "grpc", "rpc.method": observation.path, "rpc.response.status_code": code}
     found = {
-        "rpc.system.name": "grpc",
-        "rpc.method": observation.path,
-        "rpc.response.status_code": code,
+        **(call if observation.path else {}),
         "error.type": outcome if outcome != grpc.StatusCode.OK.name else "",
         "whylight.model": observation.model,
         "whylight.method": observation.method,

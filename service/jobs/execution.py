@@ -1,16 +1,19 @@
 """Does the work of a job as Explain would have done it."""
 
+import asyncio
 import contextlib
 import logging
 import time
 from collections.abc import Iterator
+
+import grpc
 
 from protos.explain.v1 import explanation_service_pb2 as api
 from service import observation
 from service.catalog import Catalog, DeployedModel
 from service.commands import ExplainCommand
 from service.converters import to_command
-from service.errors import WorkerUnavailableError
+from service.errors import STATUS_CODES, InternalError, ServiceError, WorkerUnavailableError
 from service.explaining import Explaining
 from service.identity.caller import Caller
 from service.identity.gate import Gate
@@ -19,6 +22,7 @@ from service.identity.precision import check_request
 from service.jobs.job import Job
 from service.lanes import place_of
 from service.observation import Observation, observing
+from service.tracing import NoTracing, Tracing
 from service.watching import Watch
 
 RPC = "ExplanationJob"  # in the log
@@ -41,11 +45,19 @@ class NotBegunError(Exception):
 class Execution:
     """Explains an image for a client who is not connected, within what the client may do now."""
 
-    def __init__(self, catalog: Catalog, explaining: Explaining, gate: Gate, max_image_bytes: int) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        explaining: Explaining,
+        gate: Gate,
+        max_image_bytes: int,
+        tracing: Tracing | None = None,
+    ) -> None:
         self._catalog = catalog
         self._explaining = explaining
         self._gate = gate
         self._max_image_bytes = max_image_bytes
+        self._tracing = tracing or NoTracing()
 
     async def run(self, job: Job, request: bytes, watch: Watch) -> api.ExplainResponse:
         """Compute the answer, at full precision; whoever reads it gets it at theirs.
@@ -55,14 +67,25 @@ class Execution:
             NotBegunError: the model's workers are not there now.
         """
         caller = self._gate.recall(job.client, CREATE_JOB)
-        with observing(Observation(job.name, RPC, caller=caller)) as seen:
-            try:
-                return await self._explain(api.ExplainRequest.FromString(request), caller, job.timeout, watch)
-            finally:
-                logger.info(
-                    "%s %s client=%s model=%s method=%s attempt=%d seconds=%.4f",
-                    job.name, RPC, job.client, seen.model, seen.method, job.attempts, seen.elapsed,
-                )  # fmt: skip
+        with observing(Observation(job.name, RPC, caller=caller)) as seen, self._traced(job, seen):
+            return await self._explain(api.ExplainRequest.FromString(request), caller, job.timeout, watch)
+
+    @contextlib.contextmanager
+    def _traced(self, job: Job, seen: Observation) -> Iterator[None]:
+        """Trace and log one try, which is a trace of its own: the call that made the job has long been answered."""
+        outcome = grpc.StatusCode.OK.name
+        try:
+            yield
+        except BaseException as error:
+            outcome = _outcome(error)
+            raise
+        finally:
+            trace = self._tracing.finished(seen, outcome) if outcome else ""
+            logger.info(
+                "%s %s client=%s model=%s method=%s attempt=%d seconds=%.4f%s",
+                job.name, RPC, job.client, seen.model, seen.method, job.attempts, seen.elapsed,
+                f" trace={trace}" if trace else "",
+            )  # fmt: skip
 
     async def _explain(
         self, request: api.ExplainRequest, caller: Caller, timeout: float, watch: Watch
@@ -84,6 +107,15 @@ class Execution:
         """Not only some workers of the model have to be there: those of the lane that the command takes."""
         with _not_begun():
             place_of(command, model)
+
+
+def _outcome(error: BaseException) -> str:
+    """The gRPC status that a call would have ended with; "" where nothing was tried, and there is nothing to trace."""
+    if isinstance(error, asyncio.CancelledError):
+        return grpc.StatusCode.CANCELLED.name
+    if isinstance(error, NotBegunError):
+        return ""
+    return STATUS_CODES[type(error) if isinstance(error, ServiceError) else InternalError].name
 
 
 @contextlib.contextmanager

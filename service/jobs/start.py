@@ -15,11 +15,17 @@ from service.jobs.runner import Runner
 from service.jobs.store import JobStore
 from service.metrics import Metrics
 from service.settings import Settings
+from service.tracing import Tracing
 
 
 @contextlib.asynccontextmanager
 async def running_jobs(
-    settings: Settings, catalog: Catalog, explaining: Explaining, gate: Gate, metrics: Metrics
+    settings: Settings,
+    catalog: Catalog,
+    explaining: Explaining,
+    gate: Gate,
+    metrics: Metrics,
+    tracing: Tracing | None = None,
 ) -> AsyncIterator[Jobs]:
     """Jobs that are kept where the settings say, and worked on for the length of a block.
 
@@ -29,7 +35,7 @@ async def running_jobs(
     path, per_client, most_bytes = settings.jobs_database, settings.jobs_per_client, settings.jobs_bytes
     store = await asyncio.to_thread(JobStore, path, per_client, most_bytes)
     try:
-        execution = Execution(catalog, explaining, gate, settings.max_image_bytes)
+        execution = Execution(catalog, explaining, gate, settings.max_image_bytes, tracing)
         runner = Runner(store, execution.run, metrics, settings.jobs_concurrency, time.time)
         limits = Limits(settings.jobs_timeout, settings.jobs_ttl, settings.max_image_bytes)
         async with runner.running():

@@ -219,7 +219,7 @@ async def front(
     async with (
         identity(chosen, interval=RELOAD_INTERVAL) as gate,
         made.patience.running(),
-        running_jobs(chosen, made.catalog, made.explaining, gate, made.metrics) as made.jobs,
+        running_jobs(chosen, made.catalog, made.explaining, gate, made.metrics, traces) as made.jobs,
     ):
         streaming = Streaming(made.explaining, made.work)
         servicer = ExplanationServicer(chosen, made.catalog, made.explaining, streaming, made.jobs, made.costs)

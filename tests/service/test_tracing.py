@@ -27,6 +27,7 @@ from service.tracing import NoTracing, TracingError, tracing
 from tests.handlers.pictures import encode, photograph
 from tests.service.collector import collecting
 from tests.service.fakes import MODEL, Front, front, prediction
+from tests.service.jobs.asking import create, waited
 from tests.service.test_front import IMAGE, explain
 from tests.tiny import unpack, write_tiny
 
@@ -83,8 +84,12 @@ async def test_a_call_is_one_tree_through_service_and_worker() -> None:
     async with front(traces=kept.tracing) as service:
         service.worker.answer = timed
         service.worker.gate.clear()
-        asyncio.get_running_loop().call_later(0.02, service.worker.gate.set)  # longer than the worker says it took
-        await service.stub.Explain(explain())
+        call = asyncio.ensure_future(service.stub.Explain(explain()))
+        while not service.worker.requests:
+            await asyncio.sleep(0.002)
+        await asyncio.sleep(0.02)  # longer than the worker says it took
+        service.worker.gate.set()
+        await call
     spans = kept.spans
     root = spans["explain.v1.ExplanationService/Explain"]
     tree = {name: parent(span) for name, span in spans.items()}
@@ -118,6 +123,32 @@ async def test_the_call_says_what_it_was_by_the_conventions() -> None:
     }
     assert root.status.status_code is StatusCode.UNSET
     assert root.resource.attributes["service.name"] == "whylight"
+
+
+async def test_a_job_is_a_trace_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    """It is nobody's call; its log line names the trace."""
+    caplog.set_level(logging.INFO)
+    kept = Kept()
+    async with front(traces=kept.tracing) as service:
+        service.worker.answer = timed
+        await waited(service, (await create(service)).name)
+    spans = kept.spans
+    root = spans["ExplanationJob"]
+    assert dict(root.attributes) == {"whylight.model": MODEL, "whylight.method": "grad_cam"}
+    assert (root.kind, root.parent) == (SpanKind.INTERNAL, None)
+    assert parent(spans["worker"]) == own(root)
+    (line,) = [record.getMessage() for record in caplog.records if " ExplanationJob " in record.getMessage()]
+    assert line.endswith(f"trace={root.get_span_context().trace_id:032x}")
+
+
+async def test_a_job_that_fails_says_how() -> None:
+    """With the status that a call would have had."""
+    kept = Kept()
+    async with front(traces=kept.tracing) as service:
+        service.worker.error = RuntimeError("fault")
+        await waited(service, (await create(service)).name)
+    assert kept.spans["ExplanationJob"].attributes["error.type"] == "INTERNAL"
+    assert kept.spans["ExplanationJob"].status.status_code is StatusCode.ERROR
 
 
 @pytest.mark.parametrize(

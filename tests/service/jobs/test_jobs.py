@@ -21,6 +21,7 @@ from service.settings import Settings
 from service.starting import StartError
 from service.status_details import KEY
 from service.torchserve.client import ModelWorkers
+from service.tracing import NoTracing
 from tests.service.fakes import MODEL, FakeWorker, Front, front
 from tests.service.identity.people import bearer, entry, write_clients
 from tests.service.identity.test_precision import precise
@@ -324,7 +325,8 @@ async def test_a_damaged_database_keeps_the_service_from_starting(tmp_path: Path
     path.write_bytes(b"this is no database" * 100)
     service, settings = Front(FakeWorker(), Settings(_env_file=None)), Settings(_env_file=None, jobs_database=path)
     with pytest.raises(StartError, match="jobs database is damaged"):
-        async with parts.jobs_of(settings, service.catalog, service.explaining, Gate(None), service.metrics):
+        parts_of_it = (service.catalog, service.explaining, Gate(None), service.metrics, NoTracing())
+        async with parts.jobs_of(settings, *parts_of_it):
             pass
 
 
