@@ -164,6 +164,14 @@ async def test_a_failure_is_the_status_that_explain_gives() -> None:
         assert info.reason == "IMAGE_TRUNCATED"
 
 
+async def queued(service: Front, name: str) -> job_pb2.ExplanationJobMetadata:
+    """The job as it waits between two tries: it is running whenever it has just been taken up again."""
+    async with asyncio.timeout(10):
+        while (metadata := said(await get(service, name))).state != job_pb2.JOB_STATE_QUEUED:
+            await asyncio.sleep(0.002)
+    return metadata
+
+
 @pytest.mark.parametrize("problem", ["no room", "no worker"])
 async def test_a_job_waits_for_room_and_for_workers(problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What Explain would refuse at once, a job survives; waiting is no attempt."""
@@ -176,7 +184,7 @@ async def test_a_job_waits_for_room_and_for_workers(problem: str, monkeypatch: p
             service.catalog.set_state(MODEL, types_pb2.MODEL_STATE_UNAVAILABLE)
         made = await create(service)
         await until(lambda: service.jobs._runner._waits.total() > 0)
-        assert said(await get(service, made.name)).state == job_pb2.JOB_STATE_QUEUED
+        await queued(service, made.name)
         service.worker.error = None
         service.catalog.set_state(MODEL, types_pb2.MODEL_STATE_READY)
         ended = await waited(service, made.name)
@@ -192,7 +200,7 @@ async def test_a_job_waits_for_the_workers_of_its_lane(monkeypatch: pytest.Monke
         await service.monitor.look()
         made = await create(service, explain(method=method_pb2.Method(rise=method_pb2.Rise())))
         await until(lambda: service.jobs._runner._waits.total() > 3)
-        assert said(await get(service, made.name)).attempts == 0
+        assert (await queued(service, made.name)).attempts == 0
         service.worker.add_lanes(Lane.SLOW)
         await service.monitor.look()
         ended = await waited(service, made.name)
@@ -324,9 +332,9 @@ async def test_a_damaged_database_keeps_the_service_from_starting(tmp_path: Path
     path = tmp_path / "jobs.sqlite"
     path.write_bytes(b"this is no database" * 100)
     service, settings = Front(FakeWorker(), Settings(_env_file=None)), Settings(_env_file=None, jobs_database=path)
+    known = (service.catalog, service.explaining, Gate(None), service.metrics, NoTracing())
     with pytest.raises(StartError, match="jobs database is damaged"):
-        parts_of_it = (service.catalog, service.explaining, Gate(None), service.metrics, NoTracing())
-        async with parts.jobs_of(settings, *parts_of_it):
+        async with parts.jobs_of(settings, *known):
             pass
 
 
