@@ -5,7 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from model_store.lanes import Lane
 from service.metrics import Metrics
-from service.observation import STAGES, Observation
+from service.observation import STAGES, CacheOutcome, Observation
 from service.quality_metrics import FIGURES, OUTCOMES, SCORE_INCREASE
 
 WHERE = ("digits-cnn", "1.0.0", "grad_cam")
@@ -34,6 +34,10 @@ def everything() -> Metrics:
         metrics.looked_at(model, lane, 1, 1)
         metrics.queue_capacity.labels(lane).set(64)
         metrics.rejected.labels(model, lane, "QUEUE_FULL").inc()
+    metrics.throttled_call("/explain.v1.ExplanationService/Explain")
+    metrics.cancelled_work_seconds.labels(model, method).observe(0.01)
+    for cached in CacheOutcome:
+        metrics.cache.requests.labels(model, cached.value).inc()
     metrics.jobs.counted({"queued": 1, "running": 1})
     metrics.jobs.ended(model, method, "OK", 12.5)
     for outcome in OUTCOMES:
