@@ -34,6 +34,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, metrics: Metrics, tracing: Tracing | None = None) -> None:
         self._metrics = metrics
         self._tracing = tracing or NoTracing()
+        self._handlers: dict[str, Handler] = {}  # a procedure's is the same for every call
 
     async def intercept_service(
         self,
@@ -41,20 +42,20 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
         """Wrap the handler; health and reflection pass untouched."""
-        handler = await continuation(handler_call_details)
         path = handler_call_details.method
+        if path in self._handlers:
+            return self._handlers[path]
+        handler = await continuation(handler_call_details)
         if handler is None or not path.startswith(OURS):
             return handler
+        self._handlers[path] = wrapped = self._observe_calls(handler, path)
+        return wrapped
+
+    def _observe_calls(self, handler: "grpc.RpcMethodHandler[Any, Any]", path: str) -> Handler:
         shape, make = shape_of(handler)
         wrap = self._wrap_stream if handler.response_streaming else self._wrap
-        return cast(
-            Handler,
-            make(
-                wrap(getattr(handler, shape), path),
-                request_deserializer=handler.request_deserializer,
-                response_serializer=handler.response_serializer,
-            ),
-        )
+        codecs = (handler.request_deserializer, handler.response_serializer)
+        return cast(Handler, make(wrap(getattr(handler, shape), path), *codecs))
 
     def _wrap(self, behaviour: Unary, path: str) -> Unary:
         async def observed(request: Any, context: Context) -> Any:
