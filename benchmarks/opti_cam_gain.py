@@ -99,8 +99,9 @@ def by_climb(
         return list(score.maps(best, pairs.images))
 
 
+_METHODS = ("fake_cam", "cam", "grad_cam", "score_cam", "rise:samples=300", "opti_cam:preset=fast")
 ROWS: dict[str, Maps] = {
-    **{name: partial(by_method, name) for name in ("fake_cam", "cam", "grad_cam", "score_cam", "rise:samples=300")},
+    **{name: partial(by_method, name) for name in _METHODS},
     "published: Adam, rate 0.1, 100 steps": partial(by_climb, MaskedScore, lambda: Adam(0.1), 100),
     "300 steps": partial(by_climb, MaskedScore, lambda: Adam(0.1), 300),
     "rate 0.5": partial(by_climb, MaskedScore, lambda: Adam(0.5), 100),
