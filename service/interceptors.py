@@ -16,7 +16,7 @@ from service.identity.interceptor import OURS
 from service.metrics import Metrics
 from service.observation import Observation, observing
 from service.rpc_types import Context, Handler, shape_of
-from service.status_details import trailing_metadata
+from service.status_details import to_abort
 from service.tracing import NoTracing, Tracing
 
 REQUEST_ID_KEY = "x-request-id"
@@ -91,7 +91,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             # A client with its quota used up is no want of room, which the same status says otherwise. Counted
             # before the answer goes: who has it may look at the metrics.
             self._finish(observation, known.reason if isinstance(known, QuotaError) else code.name)
-            await context.abort(code, known.message, trailing_metadata(known))
+            await context.abort(*to_abort(known))
         else:
             self._finish(observation, grpc.StatusCode.OK.name)
 

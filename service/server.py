@@ -70,8 +70,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         )
         drain = Drain()
         interceptors = [
+            ThrottleInterceptor(Throttle(), metrics.throttled_call),
             CallInterceptor(metrics, traces),
-            ThrottleInterceptor(Throttle(metrics.throttled_call)),
             IdentityInterceptor(gate),
             DrainInterceptor(drain),
         ]

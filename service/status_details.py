@@ -1,5 +1,6 @@
 """google.rpc details of an error, as gRPC carries them in trailing metadata."""
 
+import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
@@ -34,3 +35,8 @@ def to_status(error: ServiceError) -> status_pb2.Status:
 def trailing_metadata(error: ServiceError) -> tuple[tuple[str, bytes], ...]:
     """The status in full, as the client of a call gets it."""
     return ((KEY, to_status(error).SerializeToString()),)
+
+
+def to_abort(error: ServiceError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
+    """The arguments for a context's `abort`."""
+    return STATUS_CODES[type(error)], error.message, trailing_metadata(error)

@@ -11,6 +11,7 @@ from benchmarks.reliability.calls import FAILURES, Call, End
 _FINISHED = re.compile(
     r" ([0-9a-f]{32}) (?:Predict|Explain|StreamExplain|CreateExplanationJob) client=.* seconds=([0-9.]+)$", re.MULTILINE
 )
+_UNREAD = "THROTTLED"
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Account:
         ends: calls by how they ended.
         reasons: calls without a right answer, by why.
         doubled: calls that the service says it answered more than once.
-        unseen: calls that got an answer or a typed error of which the service's log knows nothing.
+        unseen: calls that got an answer or a typed error of which the service's log knows nothing. It has no line for
+            each call that is refused unread.
         largest_difference: of a right answer from the expected one.
         identical: share of the right answers that are equal to the expected one in every bit of every number.
     """
@@ -52,7 +54,11 @@ def account(calls: Sequence[Call], log: str) -> Account:
         ends=Counter(call.end for call in calls),
         reasons=Counter(call.why for call in calls if call.why),
         doubled=sum(logged[call.request_id] > 1 for call in calls),
-        unseen=sum(not logged[call.request_id] for call in calls if call.end in (End.RIGHT, End.TYPED, End.WRONG)),
+        unseen=sum(
+            not logged[call.request_id]
+            for call in calls
+            if call.end in (End.RIGHT, End.TYPED, End.WRONG) and call.why != _UNREAD
+        ),
         largest_difference=max(right, default=0.0),
         identical=sum(gap == 0 for gap in right) / max(1, len(right)),
     )

@@ -41,7 +41,7 @@ class Overload:
         idle: predictions before.
         loaded: predictions meanwhile.
         explanations: the overload's calls.
-        by_service: seconds of each rejection by the service's own clock.
+        by_service: seconds of each rejection by the service's own clock, of those that were not refused unread.
         account: of all calls meanwhile.
     """
 
@@ -89,7 +89,9 @@ async def overload(address: str, question: Question, seconds: float, log: Callab
         idle=idle,
         loaded=loaded,
         explanations=tuple(calls),
-        by_service=tuple(known[call.request_id] for call in calls if call.code == _REJECTED),
+        by_service=tuple(
+            known[each.request_id] for each in calls if each.code == _REJECTED and each.request_id in known
+        ),
         account=account([*calls, *loaded], text),
     )
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, cast
 import grpc
 from google.protobuf.message import DecodeError
 
-from service.errors import STATUS_CODES, InternalError, InvalidRequestError, ServiceError
+from service.errors import InternalError, InvalidRequestError, ServiceError
 from service.identity.caller import NOBODY, Caller
 from service.identity.envelope import check_envelope
 from service.identity.gate import Gate
@@ -18,7 +18,7 @@ from service.identity.permissions import OPEN, is_known
 from service.identity.precision import check_request, reduce
 from service.observation import observed
 from service.rpc_types import Context, Handler, shape_of
-from service.status_details import trailing_metadata
+from service.status_details import to_abort
 
 OURS = ("/explain.v1.", "/google.longrunning.")  # prefixes of what is observed, and answered at a precision
 _LARGE_ANSWER = 64 * 1024  # bytes: from here on, rounding would make other calls wait
@@ -115,7 +115,7 @@ async def _statuses(context: Context, path: str) -> AsyncIterator[None]:
         known = error if isinstance(error, ServiceError) else InternalError("internal error")
         if known is not error:
             logger.error("%s failed: %s", path, type(error).__name__)
-        await context.abort(STATUS_CODES[type(known)], known.message, trailing_metadata(known))
+        await context.abort(*to_abort(known))
 
 
 def _parse(raw: bytes, parse: Parse, caller: Caller) -> Any:

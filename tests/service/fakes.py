@@ -225,8 +225,8 @@ async def front(
         servicer = ExplanationServicer(chosen, made.catalog, made.explaining, streaming, made.jobs, made.costs)
         operations = OperationsServicer(made.jobs, chosen.default_timeout)
         interceptors = [
+            ThrottleInterceptor(Throttle(), made.metrics.throttled_call),
             CallInterceptor(made.metrics, traces),
-            ThrottleInterceptor(Throttle(made.metrics.throttled_call)),
             IdentityInterceptor(gate),
             DrainInterceptor(made.drain),
         ]

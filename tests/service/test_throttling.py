@@ -10,7 +10,6 @@ import pytest
 from protos.explain.v1 import explanation_service_pb2 as api
 from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
 from service import throttling
-from service.errors import NoRoomError, QuotaError
 from service.throttling import GENEROSITY, MEMORY, UNTROUBLED, Throttle
 from tests.service.fakes import MODEL, Front, front, open_channel
 from tests.service.test_front import IMAGE, details, explain, refused
@@ -23,17 +22,20 @@ class World:
     def __init__(self) -> None:
         self.now = 0.0
         self.drawn = 0.0
-        self.unread: list[str] = []
-        self.throttle = Throttle(self.unread.append, clock=lambda: self.now, draw=lambda: self.drawn)
+        self.throttle = Throttle(clock=lambda: self.now, draw=lambda: self.drawn)
 
-    def call(self, error: Exception | None = None, connection: str = "mine", procedure: str = "Explain") -> bool:
-        """Whether a call was let in; once in, it ends with `error`."""
-        let_in = False
-        with contextlib.suppress(NoRoomError, QuotaError), self.throttle.admitted(connection, procedure):
-            let_in = True
-            if error is not None:
-                raise error
-        return let_in
+    def call(self, *, room: bool, connection: str = "mine", procedure: str = "Explain") -> bool:
+        """Whether a call was let in; once in, there was room for it or not."""
+        if self.throttle.refuses(connection, procedure):
+            return False
+        if not room:
+            self.throttle.no_room(connection, procedure)
+        return True
+
+    def flood(self, connection: str = "mine") -> None:
+        """Call until a call is refused unread."""
+        while self.call(room=False, connection=connection):
+            pass
 
 
 @pytest.fixture
@@ -41,48 +43,28 @@ def world() -> World:
     return World()
 
 
-NO_ROOM = NoRoomError("full")
-
-
 def test_a_handful_of_refusals_changes_nothing(world: World) -> None:
     """As many as it says, and then one call more is refused unread."""
-    assert all(world.call(NO_ROOM) for _ in range(int(UNTROUBLED) + 1))
-    assert not world.call(NO_ROOM)
-    assert world.unread == ["Explain"]
+    assert all(world.call(room=False) for _ in range(int(UNTROUBLED) + 1))
+    assert not world.call(room=False)
 
 
-@pytest.mark.parametrize("error", [None, ValueError("a fault")])
-def test_answers_and_other_errors_throttle_nobody(world: World, error: Exception | None) -> None:
+def test_calls_that_find_room_are_never_refused(world: World) -> None:
     """However many there are."""
-    for _ in range(200):
-        if error is None:
-            assert world.call()
-        else:
-            with pytest.raises(ValueError, match="a fault"):
-                world.call(error)
-    assert world.unread == []
-
-
-def test_used_up_quotas_count(world: World) -> None:
-    """A client that goes on without any left is a flood as well."""
-    assert not all(world.call(QuotaError("no more", retry_after=1.0)) for _ in range(100))
+    assert all(world.call(room=True) for _ in range(500))
 
 
 def test_other_connections_and_procedures_are_not_touched(world: World) -> None:
     """The flood is one connection's, of one procedure."""
-    while world.call(NO_ROOM):
-        pass
-    assert world.call(connection="yours")
-    assert world.call(procedure="Predict")
-    assert not world.call()
+    world.flood()
+    assert world.call(room=True, connection="yours")
+    assert world.call(room=True, procedure="Predict")
+    assert not world.call(room=True)
 
 
 def test_calls_that_wait_count_as_welcome(world: World) -> None:
     """Nobody knows yet whether they are refused."""
-    with contextlib.ExitStack() as stack:
-        for _ in range(200):
-            stack.enter_context(world.throttle.admitted("mine", "Explain"))
-    assert world.unread == []
+    assert not any(world.throttle.refuses("mine", "Explain") for _ in range(200))
 
 
 def test_about_two_are_let_in_for_each_that_finds_room(world: World) -> None:
@@ -93,7 +75,7 @@ def test_about_two_are_let_in_for_each_that_finds_room(world: World) -> None:
         world.now = number * MEMORY / 1000  # a thousand calls in the memory: the untroubled ones hardly count
         world.drawn = (number * 0.618034) % 1.0  # evenly spread
         room = min(5.0, room + 0.1)
-        if world.call(None if room >= 1 else NO_ROOM):
+        if world.call(room=room >= 1):
             let_in += 1
             if room >= 1:
                 room, found = room - 1, found + 1
@@ -104,28 +86,27 @@ def test_about_two_are_let_in_for_each_that_finds_room(world: World) -> None:
 def test_it_is_forgotten_soon(world: World) -> None:
     """After some seconds without calls the connection is as any other."""
     for _ in range(200):
-        world.call(NO_ROOM)
+        world.call(room=False)
     world.now += 6 * MEMORY
-    assert world.call(NO_ROOM)
+    assert world.call(room=False)
 
 
 def test_no_more_is_remembered_than_it_says(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection that was silent for longest is forgotten."""
     monkeypatch.setattr(throttling, "_MOST", 2)
-    while world.call(NO_ROOM, connection="first"):
-        pass
-    world.call(connection="second")
-    assert not world.call(connection="first")
-    world.call(connection="third")
-    world.call(connection="fourth")
-    assert world.call(connection="first")
+    world.flood("first")
+    world.call(room=True, connection="second")
+    assert not world.call(room=True, connection="first")
+    world.call(room=True, connection="third")
+    world.call(room=True, connection="fourth")
+    assert world.call(room=True, connection="first")
 
 
 def reason(error: grpc.aio.AioRpcError) -> str:
     return details(error)["ErrorInfo"].reason  # type: ignore[attr-defined, no-any-return]
 
 
-async def test_a_flood_through_the_front() -> None:
+async def test_a_flood_through_the_front(caplog: pytest.LogCaptureFixture) -> None:
     """It is refused with a reason and a delay, counted, and touches neither predictions nor other connections."""
     async with front(queue_size=1, in_flight=1) as service, own_connection(service) as other:
         service.worker.gate.clear()
@@ -136,6 +117,7 @@ async def test_a_flood_through_the_front() -> None:
         assert all(details(error)["RetryInfo"] for error in errors)
         throttled = service.metrics.registry.get_sample_value("whylight_throttled_total", {"rpc": "Explain"})
         assert throttled == sum(reason(error) == "THROTTLED" for error in errors)
+        assert [record.levelname for record in caplog.records if "refused unread" in record.message] == ["WARNING"]
         for call in (service.stub.Predict(api.PredictRequest(model=MODEL, image=IMAGE)), other.Explain(explain())):
             assert reason(await refused(call)) == "QUEUE_FULL"
         service.worker.gate.set()
