@@ -1,6 +1,6 @@
 """What the service's work costs on one GPU: predictions, Grad-CAM, Opti-CAM and TIBAV, beside plain passes and others.
 
-`python -m benchmarks.gpu [--output docs/performance.md]`, under eight minutes; `--device cpu --quick` only tries it.
+`python -m benchmarks.gpu [--output docs/performance.md]`, for less than eight minutes; `--device cpu --quick` tries it.
 
 As a worker does it: kernels in channels_last, exact float32 or the arithmetic that the rule allows, CUDA graphs. Times
 are from pixels in pinned memory to finished results, one target an image. Random weights: they cost what trained ones
@@ -110,7 +110,8 @@ class Clock:
             return ()
         for _ in range(warm_ups):
             program()
-        end, found = min(self._end, time.monotonic() + self._each), []
+        end = min(self._end, time.monotonic() + self._each)
+        found: list[float] = []
         while len(found) < self._least_runs or time.monotonic() < end:
             self._wait()
             start = time.perf_counter()
@@ -261,7 +262,8 @@ def report(subjects: Sequence[Subject], device: torch.device, clock: Clock, *, q
         rows += rows_of(prepared, clock, batches)
         likenesses += likeness_rows(prepared)
         captured.append(f"{subject.name} {'yes' if prepared.network.graphs.replays else 'no'}")
-    versions = f"Python {platform.python_version()}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    versions = f"Python {platform.python_version()}, CUDA {torch.version.cuda}, cuDNN {cudnn}"
     return text(rows, likenesses, f"{machine()}, {versions}. CUDA graphs: {', '.join(captured)}.")
 
 

@@ -66,6 +66,7 @@ class CapturedStages:
 
         self._first = Captured(first, (given,))
         (follow,) = last  # of the capture: it works on the memory that a replay fills
+        self._follow = follow  # keeps that memory
         (answer,) = self._first(given)
         self._second = Captured(lambda seed: (follow(seed),), (torch.zeros_like(answer),))
 

@@ -1,4 +1,4 @@
-"""Requests of a batch, each by itself, in as many threads as the worker may use."""
+"""Requests of a batch, each by itself, in several threads where a GPU computes."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,15 +12,19 @@ LEAST_BYTES = 65_536  # of all together; smaller images are decoded before a thr
 Answer = TypeVar("Answer")
 
 
-def in_parallel(begin: Callable[[object], Answer], bodies: Sequence[object]) -> list[Answer]:
-    """What `begin` says of each body, in their order. Pillow and zlib let other threads run while they decode.
+def threads_beside(device: torch.device) -> int:
+    """How many threads a worker may decode with: one where the processors are what computes, as several cost more.
 
-    As many threads as torch has, up to `MOST_THREADS`: a worker that gives way to others takes no more here either.
+    As many as torch has otherwise: a worker that gives way to others takes no more here either.
     """
-    threads = min(len(bodies), torch.get_num_threads(), MOST_THREADS)
-    if threads < 2 or _size(bodies) < LEAST_BYTES:
+    return min(torch.get_num_threads(), MOST_THREADS) if device.type == "cuda" else 1
+
+
+def in_parallel(begin: Callable[[object], Answer], bodies: Sequence[object], threads: int) -> list[Answer]:
+    """What `begin` says of each body, in their order. Pillow lets other threads run while it decodes."""
+    if min(threads, len(bodies)) < 2 or _size(bodies) < LEAST_BYTES:
         return [begin(body) for body in bodies]
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+    with ThreadPoolExecutor(min(threads, len(bodies)), thread_name_prefix="decode") as pool:
         return list(pool.map(begin, bodies))
 
 

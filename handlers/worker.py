@@ -16,7 +16,7 @@ from handlers.errors import DeadlineError, InvalidWorkError, ResponseTooLargeErr
 from handlers.faults import to_work_error
 from handlers.jobs import Job, prepare
 from handlers.loading import LoadedModel
-from handlers.parallel import in_parallel
+from handlers.parallel import in_parallel, threads_beside
 from handlers.sanity import check
 from handlers.settings import Limits
 from protos.worker.v1.worker_pb2 import WORK_STATUS_OK, SanityResult, WorkRequest, WorkResponse
@@ -41,7 +41,7 @@ class Worker:
             DeviceLostError: the GPU does not answer any more.
         """
         began, started = time.time_ns(), time.perf_counter()
-        items = in_parallel(self._begin, bodies)
+        items = in_parallel(self._begin, bodies, threads_beside(self.model.device))
         jobs = [item for item in items if isinstance(item, Job)]
         try:
             outcomes = compute(jobs, self.model)

@@ -2,28 +2,19 @@
 
 import threading
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
-from handlers import images, parallel
+from handlers import images
 from handlers.images import decode
-from handlers.parallel import LEAST_BYTES, MOST_THREADS, in_parallel
+from handlers.parallel import LEAST_BYTES, MOST_THREADS, in_parallel, threads_beside
 from handlers.settings import Limits
 from handlers.transfer import stack
 from tests.handlers.pictures import encode, photograph
 
 LARGE = b"x" * LEAST_BYTES
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_large_requests_begin_together() -> None:
@@ -34,25 +25,25 @@ def test_large_requests_begin_together() -> None:
         both.wait()
         return body
 
-    assert in_parallel(begin, [LARGE, b"second"]) == [LARGE, b"second"]
+    assert in_parallel(begin, [LARGE, b"second"], 2) == [LARGE, b"second"]
 
 
 @pytest.mark.parametrize(("bodies", "threads"), [([LARGE], 2), ([b"small", None], 2), ([LARGE, LARGE], 1)])
 def test_others_begin_where_they_are(bodies: list[object], threads: int) -> None:
     """One alone, small ones, and in a worker that has one thread: no thread is started."""
-    torch.set_num_threads(threads)
-    found = in_parallel(lambda _body: threading.current_thread(), bodies)
+    found = in_parallel(lambda _body: threading.current_thread(), bodies, threads)
     assert set(found) == {threading.current_thread()}
 
 
 def test_threads_are_few_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Never more than the most, however large the batch."""
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    """As many as torch has up to the most, and beside a GPU only; afterwards none is left."""
     before = threading.active_count()
-    names = in_parallel(lambda _body: threading.current_thread().name, [LARGE] * 50)
-    assert len(set(names)) <= MOST_THREADS
+    names = in_parallel(lambda _body: threading.current_thread().name, [LARGE] * 50, 3)
+    assert len(set(names)) <= 3
     assert threading.active_count() == before
-    assert parallel.MOST_THREADS == MOST_THREADS
+    for threads, expected in ((1, 1), (2, 2), (64, MOST_THREADS)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda has=threads: has)
+        assert (threads_beside(torch.device("cuda", 0)), threads_beside(torch.device("cpu"))) == (expected, 1)
 
 
 def test_warnings_are_heard_again() -> None:
