@@ -2,7 +2,8 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar, Self
 
 import torch
@@ -76,6 +77,7 @@ def explain_tokens(
     targets: Sequence[Targets],
     run: Callable[[VisionTransformer, Tensor], tuple[Tensor, RowOfClass]],
     dtype: torch.dtype | None = None,
+    program: Hashable = None,
 ) -> list[ImageResult]:
     """Explain a batch by weights of its tokens.
 
@@ -87,6 +89,8 @@ def explain_tokens(
             tokens. The weights of the patches are the map.
         dtype: precision of every step from the pixels on. When not given the tokens are in the network's own, and what
             follows is too unless it is less than float32.
+        program: says which `run` this is, where it may be captured on a GPU (`explainers.graphs`): it then waits for
+            none of its values on the processor.
 
     Raises:
         NotApplicableError, InvalidTargetError.
@@ -95,16 +99,29 @@ def explain_tokens(
     with torch.inference_mode(False), torch.no_grad():
         own = vit.head.weight.dtype
         tokens = network.tokens(images, dtype or own)
-        logits, row_of_class = run(vit, tokens.to(dtype or working_precision(own)))
+        tokens = tokens.to(dtype or working_precision(own))
+        stages = nullcontext(run(vit, tokens)) if program is None else _captured(network, vit, run, tokens, program)
+        with stages as (logits, row_of_class):
 
-        def raw_map(seed: Tensor) -> Tensor:
-            return row_of_class(seed)[:, vit.prefix :].reshape(-1, vit.height, vit.width)
+            def raw_map(seed: Tensor) -> Tensor:
+                return row_of_class(seed)[:, vit.prefix :].reshape(-1, vit.height, vit.width)
 
-        return explain_logits(logits, targets, raw_map)
+            return explain_logits(logits, targets, raw_map)
+
+
+def _captured(
+    network: Network,
+    vit: VisionTransformer,
+    run: Callable[[VisionTransformer, Tensor], tuple[Tensor, RowOfClass]],
+    tokens: Tensor,
+    program: Hashable,
+) -> AbstractContextManager[tuple[Tensor, RowOfClass]]:
+    """The run, replayed where it was captured: with the weights as they are, because some follow from others."""
+    return network.graphs.stages((program, vit.versions), lambda given: run(vit, given), tokens)
 
 
 def class_token(tokens: Tensor) -> Tensor:
     """The class token's row of the identity, (batch, 1, tokens): a product of matrices starts with it."""
     row = tokens.new_zeros(len(tokens), 1, tokens.shape[1])
-    row[..., 0] = 1
+    row[..., 0].fill_(1)
     return row

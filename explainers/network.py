@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Self
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from explainers.activation import Activation
 from explainers.errors import NotApplicableError
+from explainers.graphs import Graphs
 from explainers.grid import Layout
 from explainers.layers import LayerInfo, LayerTable, SpatialCall, detect_target_layer
 from explainers.linear_head import LinearHead, follows_pooling, last_linear
@@ -42,6 +44,8 @@ class Network:
         activation: from logits to probabilities.
         device: where it computes.
         memory_format: the order of the pixels that `predict` and `logits` put images in; preserved where any will do.
+        autocast: what `predict`, `logits`, `record` and `changed_logits` compute products in; None: in their own dtype.
+        graphs: programs that were captured on the GPU to be replayed; none on a CPU.
         layers: one entry for each different spatial map, in the order of execution.
         linear_head: the classifier, where it is global average pooling and one linear layer; else None.
         transformer: the blocks and the classifier, where it is a plain vision transformer; else None.
@@ -84,6 +88,8 @@ class Network:
             self._std = torch.tensor(std, dtype=self._dtype, device=self.device).view(1, -1, 1, 1)
         self._statistics = tuple(mean), tuple(std)
         self.memory_format = torch.preserve_format
+        self.autocast: torch.dtype | None = None
+        self.graphs = Graphs(self.device)
         self._broadcasts: dict[str, bool] = {}
         self._inspect(target_layer)
 
@@ -101,8 +107,19 @@ class Network:
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits in the model's own precision, differentiable with respect to `images`: a building block of methods."""
-        logits: Tensor = self._shadow(self._normalise(images))
+        inputs = self._normalise(images)
+        with self._autocasting():
+            logits: Tensor = self._shadow(inputs)
         return logits
+
+    def in_autocast(self, dtype: torch.dtype) -> Self:
+        """The same network, with its passes under torch's autocast to bfloat16 or float16; logits may have that dtype.
+
+        `tokens` and `tape`, on which attention methods and LRP are built, stay as they are.
+        """
+        network = copy.copy(self)
+        network.autocast = dtype
+        return network
 
     def for_many_passes(self) -> Self:
         """The same network, with `predict` and `logits` faster on a CPU: for the time of one explanation.
@@ -136,7 +153,8 @@ class Network:
         with torch.inference_mode(False), torch.set_grad_enabled(images.requires_grad):
             inputs = self._normalise(images)
         ordinals = {entry.call.path: entry.ordinal for entry in found}
-        return self._recorder.record(inputs, layouts, ordinals)
+        with self._autocasting():
+            return self._recorder.record(inputs, layouts, ordinals)
 
     def changed_logits(self, images: Tensor, layer: str, edit: Edit) -> Tensor:
         """Logits with the output of a layer changed, in the model's own precision and without gradients.
@@ -159,7 +177,8 @@ class Network:
         found = self._table.find(layer)
         with torch.inference_mode():
             inputs = self._normalise(images)
-        return self._recorder.change(inputs, found.call.path, found.layout, found.ordinal, edit)
+        with self._autocasting():
+            return self._recorder.change(inputs, found.call.path, found.layout, found.ordinal, edit)
 
     def head_broadcasts(self, layer: str) -> bool:
         """Whether what follows a layer takes another batch than what comes before it did: tried once on noise.
@@ -275,9 +294,19 @@ class Network:
         if images.dim() != 4 or tuple(images.shape[2:]) != tuple(self.input_size):
             raise ValueError(f"images must have shape (batch, 3, {self.input_size[0]}, {self.input_size[1]})")
         if dtype is None or dtype == self._dtype:
-            return (images.to(self.device, self._dtype, memory_format=self.memory_format) - self._mean) / self._std
+            # From pinned memory the processor goes on while the images are on their way to a GPU.
+            aside = self.device.type != "cpu"
+            placed = images.to(self.device, self._dtype, non_blocking=aside, memory_format=self.memory_format)
+            return (placed - self._mean) / self._std
         mean, std = (torch.tensor(row, dtype=dtype, device=self.device).view(1, -1, 1, 1) for row in self._statistics)
         return (images.to(device=self.device, dtype=dtype) - mean) / std
+
+    def _autocasting(self) -> AbstractContextManager[object]:
+        if self.autocast is None:
+            return nullcontext()
+        # Without a cache of converted weights: it is no use without gradients of weights, and a captured graph would
+        # keep on reading it.
+        return torch.autocast(self.device.type, dtype=self.autocast, cache_enabled=False)
 
     def _in_channels_last(self) -> Self:
         network = copy.copy(self)

@@ -167,6 +167,7 @@ class MaskedScore:
         self._by_map = by_map
         native = (activation.shape[2], activation.shape[3])
         self._enlarge = Upsampling(native, network.input_size, activation)
+        self._loop = network.graphs.loop()
 
     def maps(self, mixture: Tensor, images: Tensor) -> Tensor:
         """S(u), shape (n, h, w), for u of shape (n, channels) and the index of each row's image."""
@@ -181,7 +182,7 @@ class MaskedScore:
         parts = zip(*(torch.split(tensor, at_once) for tensor in (mixture, rows)), strict=True)
         if not with_gradient:
             return torch.cat([self._score(self.maps(u, self._pairs.images[part]), part) for u, part in parts]), None
-        scores, gradients = zip(*(self._score_and_gradient(*part) for part in parts), strict=True)
+        scores, gradients = zip(*(self._loop(self._score_and_gradient, *part) for part in parts), strict=True)
         return torch.cat(scores), torch.cat(gradients)
 
     def _score(self, maps: Tensor, rows: Tensor) -> Tensor:

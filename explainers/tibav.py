@@ -94,7 +94,7 @@ class Tibav:
             NotApplicableError, InvalidParameterError, InvalidTargetError.
         """
         self.resolve(network)
-        return explain_tokens(network, images, targets, self.run, RULES[self.rule][1])
+        return explain_tokens(network, images, targets, self.run, RULES[self.rule][1], program=self)
 
     def run(self, vit: VisionTransformer, tokens: Tensor) -> tuple[Tensor, RowOfClass]:
         """The method in the precision of the tokens that enter the first block, (batch, tokens, D).

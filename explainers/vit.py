@@ -102,6 +102,13 @@ class VisionTransformer:
     height: int
     width: int
 
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """Another one after a linear layer's weight was written in place (not by `.data`)."""
+        pairs = [pair for block in self.blocks for pair in (block.attention, block.mlp)]
+        layers = [layer for pair in pairs for layer in vars(pair).values() if isinstance(layer, Linear)]
+        return tuple(layer.weight._version for layer in (*layers, self.head))
+
 
 def find_transformer(trace: Trace, table: LayerTable) -> VisionTransformer | None:
     """The transformer that a traced network looks like, or None.

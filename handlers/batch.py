@@ -1,15 +1,17 @@
 """Computes a batch: items that ask for the same share a pass, and nobody's failure is anybody else's."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
-from explainers import ImageResult, Method, Network, Stepwise
+from explainers import ImageResult, Method, Stepwise
+from explainers.arithmetic import Arithmetic, computing
 from handlers.errors import WorkError
 from handlers.faults import release_memory, to_work_error
 from handlers.jobs import Job
+from handlers.loading import LoadedModel
+from handlers.transfer import stack
 from handlers.waiting import GroupWatch, gone
 
 
@@ -23,73 +25,91 @@ class Computed:
         seconds: time of the whole group.
         partial: where the method was stopped before its last step: the steps that were done, and that there would have
             been.
+        arithmetic: that it was computed in.
     """
 
     result: ImageResult
     began: int
     seconds: float
+    arithmetic: Arithmetic
     partial: tuple[int, int] | None = None
 
 
 Outcome = Computed | WorkError
 
 
-def compute(jobs: Sequence[Job], network: Network) -> list[Outcome]:
+def compute(jobs: Sequence[Job], model: LoadedModel) -> list[Outcome]:
     """One outcome for each job, in their order.
 
     Raises:
         DeviceLostError: the GPU does not answer any more.
     """
-    groups: dict[tuple[Method | None, bool], list[int]] = {}
+    groups: dict[tuple[Method | None, bool, Arithmetic], list[int]] = {}
     for position, job in enumerate(jobs):
-        groups.setdefault((job.method, job.allow_partial), []).append(position)
+        groups.setdefault((job.method, job.allow_partial, _arithmetic(job, model)), []).append(position)
     outcomes: dict[int, Outcome] = {}
-    for positions in groups.values():
-        results = _run_group([jobs[position] for position in positions], network)
+    for (_, _, arithmetic), positions in groups.items():
+        results = _run_group([jobs[position] for position in positions], model, arithmetic)
         outcomes.update(zip(positions, results, strict=True))
     return [outcomes[position] for position in range(len(jobs))]
 
 
-def _run_group(jobs: Sequence[Job], network: Network) -> list[Outcome]:
+def _arithmetic(job: Job, model: LoadedModel) -> Arithmetic:
+    """Figures of quality compare maps, or a map with the network's scores: one arithmetic for all of them."""
+    measured = job.quality.metrics or job.quality.compare_with is not None
+    return Arithmetic.FLOAT32 if measured else model.arithmetic_of(job.method)
+
+
+def _run_group(jobs: Sequence[Job], model: LoadedModel, arithmetic: Arithmetic) -> list[Outcome]:
     """Leave out those for whom nobody waits, and compute the others together."""
     reasons = [gone(job) for job in jobs]
     waiting = [job for job, reason in zip(jobs, reasons, strict=True) if reason is None]
-    computed = iter(_run_together(waiting, network))
+    computed = iter(_run_together(waiting, model, arithmetic))
     return [reason or next(computed) for reason in reasons]
 
 
-def _run_together(jobs: Sequence[Job], network: Network) -> list[Outcome]:
-    """Compute in one pass; where that fails, one at a time, so that only the culprit fails."""
+def _run_together(jobs: Sequence[Job], model: LoadedModel, arithmetic: Arithmetic) -> list[Outcome]:
+    """Compute in one pass; where that fails, one at a time and in float32, so that only the culprit fails."""
     if not jobs:
         return []
     failure: list[Outcome] = []
     began, started = time.time_ns(), time.perf_counter()
     try:
-        results, partial = _explain(jobs, network)
+        results, partial = _explain(jobs, model, arithmetic)
         seconds = time.perf_counter() - started
-        return [Computed(result, began, seconds, partial) for result in results]
+        return [Computed(result, began, seconds, arithmetic, partial) for result in results]
     except Exception as error:
-        if len(jobs) == 1:
+        if len(jobs) == 1 and (arithmetic is Arithmetic.FLOAT32 or isinstance(error, WorkError)):
             failure = [to_work_error(error, jobs[0].request_id)]
     # Out here the exception is gone, and with it what held the tensors of the failed pass.
-    release_memory(network.device)
-    return failure or [outcome for job in jobs for outcome in _run_group([job], network)]
+    model.network.graphs.clear()
+    release_memory(model.network.device)
+    return failure or [outcome for job in jobs for outcome in _run_group([job], model, Arithmetic.FLOAT32)]
 
 
-def _explain(jobs: Sequence[Job], network: Network) -> tuple[list[ImageResult], tuple[int, int] | None]:
+def _explain(
+    jobs: Sequence[Job], model: LoadedModel, arithmetic: Arithmetic
+) -> tuple[list[ImageResult], tuple[int, int] | None]:
     """The results of jobs, and the step at which they were stopped early."""
-    images = torch.stack([job.pixels for job in jobs])
+    images = stack([job.pixels for job in jobs], model.network.device)
     method = jobs[0].method
     targets = [job.targets for job in jobs]
     stopped = None
-    if isinstance(method, Stepwise):
-        watch = GroupWatch(jobs, stops=method.partial)
-        results = method.explain(network, images, targets, watch=watch)
-        stopped = watch.stopped
-    elif method is not None:
-        results = method.explain(network, images, targets)
-    else:
-        results = [ImageResult(row, ()) for row in network.predict(images).float().cpu()]
+    with computing(model.network, arithmetic) as network:
+        if isinstance(method, Stepwise):
+            watch = GroupWatch(jobs, stops=method.partial)
+            results = method.explain(network, images, targets, watch=watch)
+            stopped = watch.stopped
+        elif method is not None:
+            results = method.explain(network, images, targets)
+        else:
+            results = [ImageResult(row, ()) for row in network.predict(images).float().cpu()]
     if not all(result.logits.isfinite().all() for result in results):
         raise ArithmeticError("the network returned a score that is not finite")
+    if arithmetic is not Arithmetic.FLOAT32 and not all(_is_finite(result) for result in results):
+        raise ArithmeticError("a map is not finite, as it may be in float32")
     return results, stopped
+
+
+def _is_finite(result: ImageResult) -> bool:
+    return all(math.isfinite(item.raw_minimum) for item in result.explanations)

@@ -1,12 +1,14 @@
 """What a model can do, for the service's catalogue."""
 
 import importlib.metadata
+from collections.abc import Mapping
 
 import numpy
 import PIL
 import torch
 
 from explainers import METHODS, Activation, ExplainerError, LayerInfo, Method, Network
+from explainers.arithmetic import Arithmetic
 from handlers.converters import from_layer, from_method_class
 from handlers.loading import LoadedModel
 from handlers.metrics import OFFERED, from_metric_class
@@ -35,7 +37,8 @@ def describe(model: LoadedModel) -> worker_pb2.DescribeResult:
         class_count=network.class_count,
         activation=_ACTIVATIONS[network.activation],
         layers=[from_layer(layer) for layer in network.layers],
-        methods=[_support(kind, network) for kind in METHODS.values()],
+        methods=[_support(kind, network, model.arithmetic) for kind in METHODS.values()],
+        arithmetic=model.arithmetic_of(None),
         device=device_text(model.device),
         library_versions=library_versions(),
     )
@@ -75,10 +78,13 @@ def _target_layer(network: Network) -> LayerInfo | None:
         return None
 
 
-def _support(kind: type[Method], network: Network) -> types_pb2.MethodSupport:
-    """Whether the method works with its defaults."""
+def _support(
+    kind: type[Method], network: Network, arithmetic: Mapping[Method | None, Arithmetic] | None = None
+) -> types_pb2.MethodSupport:
+    """Whether the method works with its defaults, and what it is computed in then."""
     try:
-        kind().resolve(network)
+        method = kind().resolve(network)
     except ExplainerError as error:
         return types_pb2.MethodSupport(method=kind.name, supported=False, reason=str(error))
-    return types_pb2.MethodSupport(method=kind.name, supported=True)
+    used = (arithmetic or {}).get(method, Arithmetic.FLOAT32)
+    return types_pb2.MethodSupport(method=kind.name, supported=True, arithmetic=used)

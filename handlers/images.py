@@ -2,6 +2,7 @@
 
 import io
 import logging
+import threading
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +47,36 @@ class DecodedImage:
     orientation: int
 
 
+class _Silence:
+    """Nobody hears Pillow's warnings while it is entered, by any number of threads.
+
+    It warns of bombs and of odd metadata: the limit here is stricter, and the rest is the client's affair. The filters
+    belong to the process: who comes first sets them, and who leaves last puts back what was there.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before: warnings.catch_warnings[None]
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = warnings.catch_warnings()
+                self._before.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *_error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._before.__exit__(None, None, None)
+
+
+_SILENCE = _Silence()
+
+
 def decode(data: bytes, limits: Limits) -> DecodedImage:
     """Decode an image after checking how large it will be.
 
@@ -63,9 +94,7 @@ def decode(data: bytes, limits: Limits) -> DecodedImage:
     if len(data) > limits.max_image_bytes:
         raise ImageTooLargeError(f"the image has more than {limits.max_image_bytes} bytes")
     check_structure(data)
-    with warnings.catch_warnings():
-        # Pillow warns of bombs and of odd metadata: the limit here is stricter, and the rest is the client's affair.
-        warnings.simplefilter("ignore")
+    with _SILENCE:
         image = _open(data)
         if 0 in image.size:
             raise ImageTruncatedError("the image has no pixels")

@@ -5,7 +5,7 @@ import importlib.util
 import logging
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from explainers import Activation, ExplainerError, Network, UnknownLayerError
+from explainers import Activation, ExplainerError, Method, Network, UnknownLayerError
+from explainers.arithmetic import Arithmetic
+from handlers.arrangement import arranged
 from handlers.exported import load_export
 from handlers.torchvision_shim import ensure_operators
 from model_store.document import DOCUMENT_NAME, ModelDocument
@@ -48,12 +50,18 @@ class LoadedModel:
         network: ready to explain, on `device`.
         device: "cpu" or "cuda:0".
         module: what `network` was made of; the network keeps its own copy of the module tree and shares the weights.
+        arithmetic: what is not computed in float32 (`handlers.arithmetic`): a question that is missing here is.
     """
 
     document: ModelDocument
     network: Network
     device: torch.device
     module: nn.Module
+    arithmetic: Mapping[Method | None, Arithmetic] = field(default_factory=dict)
+
+    def arithmetic_of(self, method: Method | None) -> Arithmetic:
+        """What a method, with its parameters resolved, is computed in; None: a prediction."""
+        return self.arithmetic.get(method, Arithmetic.FLOAT32)
 
 
 def load_model(folder: Path, device: torch.device) -> LoadedModel:
@@ -65,7 +73,7 @@ def load_model(folder: Path, device: torch.device) -> LoadedModel:
     document = _read_document(folder)
     _verify(folder / document.weights, document)
     module = _build(folder, document, device)
-    network = _prepare(module, document, device)
+    network = arranged(module, _prepare(module, document, device))
     if network.class_count == 1 and network.activation is Activation.SOFTMAX:
         raise LoadError(f"{document.name}: the softmax of one logit is always 1: set activation = 'sigmoid'")
     if len(document.labels) != network.class_count:

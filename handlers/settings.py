@@ -1,12 +1,33 @@
-"""Limits of a worker, from the environment that TorchServe's Java process was started with."""
+"""Limits of a worker and how it computes, from the environment that TorchServe's Java process was started with."""
 
 import os
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Self
 
 PREFIX = "WHYLIGHT_"
 # Pillow's own guard raises an error above this, whatever the limit here is.
 PILLOW_MAX_PIXELS = 178_956_970
+
+
+class Numbers(StrEnum):
+    """What a GPU may compute in: whatever gives the same maps (`handlers.arithmetic`), or float32 alone."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """What WHYLIGHT_ARITHMETIC says, or AUTO.
+
+        Raises:
+            ValueError: it says something else.
+        """
+        text = os.environ.get(PREFIX + "ARITHMETIC") or cls.AUTO
+        try:
+            return cls(text)
+        except ValueError:
+            raise ValueError(f"{PREFIX}ARITHMETIC must be {' or '.join(cls)}") from None
 
 
 @dataclass(frozen=True)

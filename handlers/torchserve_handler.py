@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 
+from explainers.arithmetic import exact_float32
+from handlers.arithmetic import with_arithmetic
 from handlers.describe import device_text
 from handlers.faults import DeviceLostError, place
 from handlers.loading import LoadError, choose_device, load_model
-from handlers.settings import Limits
+from handlers.settings import Limits, Numbers
 from handlers.worker import Worker
 from model_store.lanes import is_background, is_slow
 
@@ -42,8 +44,10 @@ class TorchServeHandler:
         # A processor takes up to a hundred times as long for numbers this small, and a mask that fades out makes many.
         # Set before torch starts its threads: they inherit it.
         torch.set_flush_denormal(True)
-        limits = Limits.from_environment()
+        limits, wish = Limits.from_environment(), Numbers.from_environment()
         device = choose_device(properties.get("gpu_id"))
+        if device.type == "cuda":
+            exact_float32()
         try:
             model = load_model(Path(properties["model_dir"]), device)
         except LoadError as error:
@@ -52,7 +56,7 @@ class TorchServeHandler:
         threads = _step_back(str(getattr(context, "model_name", "")), limits.threads or model.document.threads)
         if threads is not None:
             torch.set_num_threads(threads)
-        self._worker = Worker(model, limits)
+        self._worker = Worker(with_arithmetic(model, wish), limits)
         logger.info("model %s %s loaded on %s", model.document.name, model.document.version, device_text(device))
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:

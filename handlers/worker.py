@@ -16,6 +16,7 @@ from handlers.errors import DeadlineError, InvalidWorkError, ResponseTooLargeErr
 from handlers.faults import to_work_error
 from handlers.jobs import Job, prepare
 from handlers.loading import LoadedModel
+from handlers.parallel import in_parallel, threads_beside
 from handlers.sanity import check
 from handlers.settings import Limits
 from protos.worker.v1.worker_pb2 import WORK_STATUS_OK, SanityResult, WorkRequest, WorkResponse
@@ -40,10 +41,10 @@ class Worker:
             DeviceLostError: the GPU does not answer any more.
         """
         began, started = time.time_ns(), time.perf_counter()
-        items = [self._begin(body) for body in bodies]
+        items = in_parallel(self._begin, bodies, threads_beside(self.model.device))
         jobs = [item for item in items if isinstance(item, Job)]
         try:
-            outcomes = compute(jobs, self.model.network)
+            outcomes = compute(jobs, self.model)
             finished = iter([self._finish(job, outcome) for job, outcome in zip(jobs, outcomes, strict=True)])
         finally:
             for job in jobs:

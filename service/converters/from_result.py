@@ -67,6 +67,7 @@ def _provenance(result: worker_pb2.ImageResult, model: DeployedModel, observatio
         target_layer=result.target_layer,
         device=known.device,
         library_versions=known.library_versions,
+        arithmetic=result.arithmetic,
         cache=_cache(observation.cache),
     )
 
