@@ -95,7 +95,7 @@ reliability: $(VENV)/.dev ## Kill, stall, overload and stop the service; write d
 
 .PHONY: clean
 clean: ## Remove everything that was built
-	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache model_store/*.mar
+	@rm -rf build dist client/build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache model_store/*.mar
 
 .PHONY: distclean
 distclean: clean ## ... and the virtual environment

@@ -6,7 +6,7 @@ from whylight_client import Method, Metric, TopK
 from whylight_client.choices import ExplainOptions, explain_request, from_method
 
 
-def asked(**options: object):  # noqa: ANN201 - a generated message
+def asked(**options: object):
     return explain_request(b"image", "tiny", ExplainOptions(**options))  # type: ignore[typeddict-item]
 
 
@@ -41,7 +41,7 @@ def test_the_method_of_an_answer_can_be_asked_for_again() -> None:
         ({"method": "magic"}, ValueError, "no method 'magic'; there are: ablation_cam, "),
         ({"parameters": {"depth": 3}}, ValueError, "no parameter 'depth' of grad_cam; there are: layer"),
         ({"method": "cam", "parameters": {"depth": 3}}, ValueError, "there are: none"),
-        ({"method": "opti_cam", "parameters": {"steps": "many"}}, TypeError, "'many' is no value for the parameter steps"),
+        ({"method": "opti_cam", "parameters": {"steps": "many"}}, TypeError, "'many' is no value for the parameter"),
         ({"method": "opti_cam", "parameters": {"steps": -1}}, TypeError, "-1 is no value"),
         ({"method": Method("cam"), "parameters": {"layer": "a"}}, ValueError, "itself"),
         ({"quality": "average_drop"}, TypeError, "list of metrics"),

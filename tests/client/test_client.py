@@ -59,7 +59,7 @@ async def test_an_explanation_has_all_that_the_service_says() -> None:
     """Scores, maps on both grids, figures, provenance that can be asked for again, and pictures."""
     async with served() as service:
         result = await in_thread(
-            service, lambda client: client.explain(picture(), model=MODEL, targets=["cat", 1], quality=["deletion"])
+            service, lambda client: client.explain(picture(), model=MODEL, targets=["cat", 1], quality=["average_drop"])
         )
     assert (result.predictions[0].label, result.predictions[0].logit) == ("dog", 2.0)
     assert [each.target.index for each in result.explanations] == [0, 1]
@@ -69,7 +69,7 @@ async def test_an_explanation_has_all_that_the_service_says() -> None:
     assert result.saliency.dtype == np.float32
     assert not result.saliency.flags.writeable
     assert result.saliency[TOP + 1, LEFT + SIDE - 2] == pytest.approx(0.25)
-    assert [(each.metric, each.value, each.higher_is_better) for each in result.quality] == [("deletion", 12.5, False)]
+    assert [(each.metric, each.value, each.higher_is_better) for each in result.quality] == [("average_drop", 12.5, False)]
     assert result.provenance.method == wl.Method("grad_cam")
     assert result.provenance.precision == "FULL"
     assert result.timings.compute == pytest.approx(0.001)
@@ -99,7 +99,7 @@ async def test_a_prediction_and_the_lists() -> None:
     assert model.labels == LABELS
     assert model.methods == ("grad_cam", "layer_cam", "rise")
     assert model.unsupported == {"cam": "it has no linear head"}
-    assert [(each.name, each.lane) for each in methods] == [("grad_cam", "FAST"), ("layer_cam", "FAST"), ("rise", "SLOW")]
+    assert {each.name: each.lane for each in methods} == {"grad_cam": "FAST", "layer_cam": "FAST", "rise": "SLOW"}
     assert methods[1].parameters[1].type == "STRING_LIST"
     assert [each.name for each in metrics if each.compares] == ["rank_correlation"]
 
@@ -147,7 +147,7 @@ async def test_wrong_fields_are_named() -> None:
     ("ask", "kind", "reason"),
     [
         (lambda client: client.explain(IMAGE, model="nobody"), wl.NotFoundError, "MODEL_NOT_FOUND"),
-        (lambda client: client.explain(IMAGE, model=MODEL, method="cam"), wl.NotApplicableError, "METHOD_NOT_APPLICABLE"),
+        (lambda asked: asked.explain(IMAGE, model=MODEL, method="cam"), wl.NotApplicableError, "METHOD_NOT_APPLICABLE"),
         (lambda client: list(client.stream_explain(IMAGE, model="nobody")), wl.NotFoundError, "MODEL_NOT_FOUND"),
         (lambda client: client.job("operations/" + "0" * 32).status(), wl.NotFoundError, "JOB_NOT_FOUND"),
     ],
@@ -210,18 +210,20 @@ async def test_tls_certificate_and_token(tmp_path: Path) -> None:
         "tls_certificate": certificate,
         "tls_key": key,
         "tls_client_ca": tmp_path / "ca.pem",
-        "clients_file": write_clients(tmp_path / "clients.toml", entry("viewer", "explain", certificate="viewer", shows="t")),
+        "clients_file": write_clients(
+            tmp_path / "clients.toml", entry("viewer", "explain", certificate="viewer", shows="right")
+        ),
     }
     credentials = authority.trusted_by(authority.issue("viewer"))
     async with served(credentials=credentials, **secured) as service:
-        access: dict[str, Any] = {"tls": tmp_path / "ca.pem", "certificate": own}
-        result = await in_thread(service, lambda client: client.explain(picture(), model=MODEL), token="t", **access)
+        access: dict[str, Any] = {"tls": tmp_path / "ca.pem", "certificate": own, "token": "right"}
+        result = await in_thread(service, lambda client: client.explain(picture(), model=MODEL), **access)
         assert result.provenance.precision == "STANDARD"
         assert result.target.logit is None
         assert result.explanations[0].map.raw_range is None
         np.testing.assert_allclose(result.native, GRID, atol=1 / 65535)
         with pytest.raises(wl.UnauthenticatedError):
-            await in_thread(service, lambda client: client.models(), token="other", **access)
+            await in_thread(service, lambda client: client.models(), **{**access, "token": "wrong"})
 
 
 async def test_an_explanation_without_its_image_is_drawn_on_a_given_one() -> None:
@@ -251,7 +253,8 @@ async def test_a_job_is_followed_to_its_end() -> None:
         result = await job.result(20)
         assert result.overlay().size == (WIDTH, HEIGHT)
         status = await job.status()
-        assert (status.state, status.done, status.request_id, status.method) == ("SUCCEEDED", True, "visit-1", "grad_cam")
+        assert (status.state, status.done) == ("SUCCEEDED", True)
+        assert (status.request_id, status.method) == ("visit-1", "grad_cam")
         assert status.created is not None
         assert status.created.tzinfo is not None
         assert [each.name async for each in client.jobs(done=True)] == [job.name]

@@ -26,7 +26,9 @@ def test_a_map_of_the_wire_becomes_a_read_only_array() -> None:
         made.values[0, 0] = 1
 
 
-@pytest.mark.parametrize(("data_type", "largest"), [(types_pb2.DATA_TYPE_UINT8, 255), (types_pb2.DATA_TYPE_UINT16, 65535)])
+@pytest.mark.parametrize(
+    ("data_type", "largest"), [(types_pb2.DATA_TYPE_UINT8, 255), (types_pb2.DATA_TYPE_UINT16, 65535)]
+)
 def test_integers_are_shares_of_the_range(data_type: types_pb2.DataType, largest: int) -> None:
     """As the service rounds them, to the nearest step."""
     message = saliency()
@@ -34,7 +36,7 @@ def test_integers_are_shares_of_the_range(data_type: types_pb2.DataType, largest
     np.testing.assert_allclose(to_map(message, precise=False).values, np.rint(GRID * largest) / largest, atol=1e-7)
 
 
-@pytest.mark.parametrize("change", [{"values": {"data_type": 9, "shape": [1, 1], "data": b"1"}}, {"map_to_image": {"xy": 1}}])
+@pytest.mark.parametrize("change", [{"values": {"data_type": 9}}, {"map_to_image": {"xy": 1}}])
 def test_what_is_not_known_is_refused(change: dict) -> None:
     """A newer service may send what this client cannot read: it says so."""
     message = saliency()
