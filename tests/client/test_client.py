@@ -69,7 +69,8 @@ async def test_an_explanation_has_all_that_the_service_says() -> None:
     assert result.saliency.dtype == np.float32
     assert not result.saliency.flags.writeable
     assert result.saliency[TOP + 1, LEFT + SIDE - 2] == pytest.approx(0.25)
-    assert [(each.metric, each.value, each.higher_is_better) for each in result.quality] == [("average_drop", 12.5, False)]
+    (figure,) = result.quality
+    assert (figure.metric, figure.value, figure.higher_is_better) == ("average_drop", 12.5, False)
     assert result.provenance.method == wl.Method("grad_cam")
     assert result.provenance.precision == "FULL"
     assert result.timings.compute == pytest.approx(0.001)
