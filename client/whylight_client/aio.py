@@ -89,15 +89,16 @@ class AsyncClient:
         **options: Unpack[ExplainOptions],
     ) -> AsyncGenerator[Event, None]:
         """As `Client.stream_explain`; every error comes while the events are read."""
+        source = await asyncio.to_thread(encode, image)
         request = api.StreamExplainRequest(
-            request=choices.explain_request(await asyncio.to_thread(encode, image), model, options),
+            request=choices.explain_request(source, model, options),
             preview=preview,
             progress_maps=progress_maps,
             progress_interval=choices.duration(progress_interval),
         )
         async with aclosing(self._calls.stream(self._calls.service.StreamExplain, request, timeout)) as responses:
             async for response in responses:
-                event = to_event(response, request.request.image)
+                event = to_event(response, source)
                 if event is not None:
                     yield event
 

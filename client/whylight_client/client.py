@@ -151,8 +151,9 @@ class Client:
         return self._events(request, timeout)
 
     def _events(self, request: api.StreamExplainRequest, timeout: float | None) -> Generator[Event, None, None]:
+        source = request.request.image
         for response in self._calls.stream(self._calls.service.StreamExplain, request, timeout):
-            event = to_event(response, request.request.image)
+            event = to_event(response, source)
             if event is not None:
                 yield event
 
