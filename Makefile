@@ -13,12 +13,12 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # torch comes first and alone: with it in place, nothing below can pull in another build of it.
-$(VENV)/.worker: pyproject.toml constraints.txt
+$(VENV)/.worker: pyproject.toml constraints.txt client/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
 	@echo "installing into $(VENV): a minute or two"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) -c constraints.txt torch
-	@$(PIP) -c constraints.txt --editable '.[worker]'
+	@$(PIP) -c constraints.txt --editable '.[worker]' --editable ./client
 	@touch $@
 
 # The last five would bring builds of torch of their own: everything else they need is in the extra.
@@ -95,7 +95,7 @@ reliability: $(VENV)/.dev ## Kill, stall, overload and stop the service; write d
 
 .PHONY: clean
 clean: ## Remove everything that was built
-	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache model_store/*.mar
+	@rm -rf build dist client/build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache model_store/*.mar
 
 .PHONY: distclean
 distclean: clean ## ... and the virtual environment

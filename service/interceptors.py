@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, cast
 
 import grpc
 
-from service.errors import STATUS_CODES, InternalError, QuotaError, ServiceError
+from service.errors import InternalError, QuotaError, ServiceError
 from service.identity.interceptor import OURS
 from service.metrics import Metrics
 from service.observation import Observation, observing
@@ -59,8 +59,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _wrap(self, behaviour: Unary, path: str) -> Unary:
         async def observed(request: Any, context: Context) -> Any:
-            async with self._observed(context, path):
-                return await behaviour(request, context)
+            async with self._observed(context, path) as headers:
+                response = await behaviour(request, context)
+                await context.send_initial_metadata(headers)
+                return response
 
         return observed
 
@@ -68,30 +70,39 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         # It writes, rather than being a generator itself: gRPC would leave a generator where it is when a client goes
         # away, and the work behind it would go on until somebody collects the garbage.
         async def observed(request: Any, context: Context) -> None:
-            async with self._observed(context, path), contextlib.aclosing(behaviour(request, context)) as responses:
+            async with (
+                self._observed(context, path) as headers,
+                contextlib.aclosing(behaviour(request, context)) as responses,
+            ):
                 async for response in responses:
+                    if headers:
+                        await context.send_initial_metadata(headers)
+                        headers = ()
                     await context.write(response)
 
         return observed
 
     @contextlib.asynccontextmanager
-    async def _observed(self, context: Context, path: str) -> AsyncIterator[None]:
-        """Observe a call for the length of a block, and turn its errors into statuses."""
+    async def _observed(self, context: Context, path: str) -> AsyncIterator[tuple[tuple[str, str], ...]]:
+        """Observe a call for the length of a block, and turn its errors into statuses.
+
+        Gives the metadata to send before an answer, and not earlier: after them gRPC does not try a call again.
+        """
         observation = _observe(context, path)
-        await context.send_initial_metadata(((REQUEST_ID_KEY, observation.request_id),))
+        headers = ((REQUEST_ID_KEY, observation.request_id),)
         try:
             with observing(observation):
-                yield
+                yield headers
         except asyncio.CancelledError:
             self._finish(observation, grpc.StatusCode.CANCELLED.name)
             raise
         except Exception as error:
             known = error if isinstance(error, ServiceError) else log_fault(error, observation.request_id)
-            code = STATUS_CODES[type(known)]
+            code, message, trailing = to_abort(known)
             # A client with its quota used up is no want of room, which the same status says otherwise. Counted
             # before the answer goes: who has it may look at the metrics.
             self._finish(observation, known.reason if isinstance(known, QuotaError) else code.name)
-            await context.abort(*to_abort(known))
+            await context.abort(code, message, (*headers, *trailing))
         else:
             self._finish(observation, grpc.StatusCode.OK.name)
 

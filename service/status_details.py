@@ -1,5 +1,7 @@
 """google.rpc details of an error, as gRPC carries them in trailing metadata."""
 
+import math
+
 import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
@@ -9,6 +11,8 @@ from service.errors import STATUS_CODES, ServiceError
 
 DOMAIN = "whylight"
 KEY = "grpc-status-details-bin"
+PUSHBACK_KEY = "grpc-retry-pushback-ms"  # what gRPC's own retries look at; -1: do not try again
+LONGEST_PUSHBACK = 5.0  # seconds; whether to wait longer is for the caller to say
 
 
 def to_status(error: ServiceError) -> status_pb2.Status:
@@ -32,11 +36,13 @@ def to_status(error: ServiceError) -> status_pb2.Status:
     return status
 
 
-def trailing_metadata(error: ServiceError) -> tuple[tuple[str, bytes], ...]:
-    """The status in full, as the client of a call gets it."""
-    return ((KEY, to_status(error).SerializeToString()),)
+def trailing_metadata(error: ServiceError) -> tuple[tuple[str, str | bytes], ...]:
+    """The status in full, as the client of a call gets it, and when its gRPC may try again by itself."""
+    wait = error.retry_after
+    pushback = -1 if wait is None or wait > LONGEST_PUSHBACK else math.ceil(wait * 1000)
+    return ((KEY, to_status(error).SerializeToString()), (PUSHBACK_KEY, str(pushback)))
 
 
-def to_abort(error: ServiceError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
+def to_abort(error: ServiceError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]:
     """The arguments for a context's `abort`."""
     return STATUS_CODES[type(error)], error.message, trailing_metadata(error)

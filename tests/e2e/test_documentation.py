@@ -1,5 +1,6 @@
 """What the documentation shows is what happens."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -30,6 +31,26 @@ def test_the_readmes_python_runs_as_it_stands(service: Launched, tmp_path: Path)
     assert len(done.stdout.splitlines()) == 2
     for label in SAMPLE["labels"]:
         Image.open(tmp_path / f"why_{label}.png").verify()
+
+
+def test_the_clients_examples_run_as_they_stand(service: Launched, tmp_path: Path) -> None:
+    """Every Python block of docs/client.md, one after the other: they print what they say and write their pictures."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "client.md").read_text(), re.DOTALL)
+    assert len(blocks) == 6
+    shutil.copy(SAMPLES_FOLDER / SAMPLE["image"], tmp_path / "photo.jpg")
+    (tmp_path / "examples.py").write_text("\n".join(blocks).replace("127.0.0.1:50051", service.address))
+    done = subprocess.run(
+        [sys.executable, "examples.py"], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "client")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert {"SUCCEEDED", "RUNNING", "QUEUED"} & set(lines)
+    assert "MODEL_NOT_FOUND" in lines
+    assert any(line.startswith("targets") for line in lines)  # the violation of a class that is not there
+    for label in SAMPLE["labels"]:
+        Image.open(tmp_path / f"why_{label}.png").verify()
+    assert Image.open(tmp_path / "why.png").size == Image.open(tmp_path / "photo.jpg").size
 
 
 def test_the_demo_draws_an_explanation(tmp_path: Path) -> None:
