@@ -256,7 +256,7 @@ class CacheUse(_message.Message):
     def __init__(self, outcome: _Optional[_Union[CacheOutcome, str]] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Provenance(_message.Message):
-    __slots__ = ("request_id", "model", "model_version", "weights_digest", "preprocessing_digest", "method", "target_layer", "device", "library_versions", "precision", "cache")
+    __slots__ = ("request_id", "model", "model_version", "weights_digest", "preprocessing_digest", "method", "target_layer", "device", "library_versions", "precision", "cache", "arithmetic")
     class LibraryVersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -275,6 +275,7 @@ class Provenance(_message.Message):
     LIBRARY_VERSIONS_FIELD_NUMBER: _ClassVar[int]
     PRECISION_FIELD_NUMBER: _ClassVar[int]
     CACHE_FIELD_NUMBER: _ClassVar[int]
+    ARITHMETIC_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     model: str
     model_version: str
@@ -286,7 +287,8 @@ class Provenance(_message.Message):
     library_versions: _containers.ScalarMap[str, str]
     precision: Precision
     cache: CacheUse
-    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., weights_digest: _Optional[str] = ..., preprocessing_digest: _Optional[str] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., target_layer: _Optional[str] = ..., device: _Optional[str] = ..., library_versions: _Optional[_Mapping[str, str]] = ..., precision: _Optional[_Union[Precision, str]] = ..., cache: _Optional[_Union[CacheUse, _Mapping]] = ...) -> None: ...
+    arithmetic: str
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., weights_digest: _Optional[str] = ..., preprocessing_digest: _Optional[str] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., target_layer: _Optional[str] = ..., device: _Optional[str] = ..., library_versions: _Optional[_Mapping[str, str]] = ..., precision: _Optional[_Union[Precision, str]] = ..., cache: _Optional[_Union[CacheUse, _Mapping]] = ..., arithmetic: _Optional[str] = ...) -> None: ...
 
 class Timings(_message.Message):
     __slots__ = ("total", "admission", "transport", "decode", "compute", "render", "quality")
@@ -319,14 +321,16 @@ class Layer(_message.Message):
     def __init__(self, path: _Optional[str] = ..., channels: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
 
 class MethodSupport(_message.Message):
-    __slots__ = ("method", "supported", "reason")
+    __slots__ = ("method", "supported", "reason", "arithmetic")
     METHOD_FIELD_NUMBER: _ClassVar[int]
     SUPPORTED_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    ARITHMETIC_FIELD_NUMBER: _ClassVar[int]
     method: str
     supported: bool
     reason: str
-    def __init__(self, method: _Optional[str] = ..., supported: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
+    arithmetic: str
+    def __init__(self, method: _Optional[str] = ..., supported: _Optional[bool] = ..., reason: _Optional[str] = ..., arithmetic: _Optional[str] = ...) -> None: ...
 
 class SanityCheck(_message.Message):
     __slots__ = ("method", "rank_correlation", "passed", "stages", "images")
@@ -343,7 +347,7 @@ class SanityCheck(_message.Message):
     def __init__(self, method: _Optional[str] = ..., rank_correlation: _Optional[float] = ..., passed: _Optional[bool] = ..., stages: _Optional[int] = ..., images: _Optional[int] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "state", "description", "architecture", "weights_digest", "preprocessing_digest", "input_height", "input_width", "labels", "class_count", "target_layer", "layers", "methods", "device", "library_versions", "sanity_checks", "activation")
+    __slots__ = ("name", "version", "state", "description", "architecture", "weights_digest", "preprocessing_digest", "input_height", "input_width", "labels", "class_count", "target_layer", "layers", "methods", "device", "library_versions", "sanity_checks", "activation", "arithmetic")
     class LibraryVersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -369,6 +373,7 @@ class Model(_message.Message):
     LIBRARY_VERSIONS_FIELD_NUMBER: _ClassVar[int]
     SANITY_CHECKS_FIELD_NUMBER: _ClassVar[int]
     ACTIVATION_FIELD_NUMBER: _ClassVar[int]
+    ARITHMETIC_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     state: ModelState
@@ -387,7 +392,8 @@ class Model(_message.Message):
     library_versions: _containers.ScalarMap[str, str]
     sanity_checks: _containers.RepeatedCompositeFieldContainer[SanityCheck]
     activation: Activation
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., description: _Optional[str] = ..., architecture: _Optional[str] = ..., weights_digest: _Optional[str] = ..., preprocessing_digest: _Optional[str] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., class_count: _Optional[int] = ..., target_layer: _Optional[_Union[Layer, _Mapping]] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., methods: _Optional[_Iterable[_Union[MethodSupport, _Mapping]]] = ..., device: _Optional[str] = ..., library_versions: _Optional[_Mapping[str, str]] = ..., sanity_checks: _Optional[_Iterable[_Union[SanityCheck, _Mapping]]] = ..., activation: _Optional[_Union[Activation, str]] = ...) -> None: ...
+    arithmetic: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., description: _Optional[str] = ..., architecture: _Optional[str] = ..., weights_digest: _Optional[str] = ..., preprocessing_digest: _Optional[str] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., class_count: _Optional[int] = ..., target_layer: _Optional[_Union[Layer, _Mapping]] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., methods: _Optional[_Iterable[_Union[MethodSupport, _Mapping]]] = ..., device: _Optional[str] = ..., library_versions: _Optional[_Mapping[str, str]] = ..., sanity_checks: _Optional[_Iterable[_Union[SanityCheck, _Mapping]]] = ..., activation: _Optional[_Union[Activation, str]] = ..., arithmetic: _Optional[str] = ...) -> None: ...
 
 class ParameterInfo(_message.Message):
     __slots__ = ("name", "type", "default_value", "minimum", "maximum", "description")
