@@ -1,4 +1,4 @@
-"""`whylight worker`: TorchServe with the models of a manifest, for a service in another container of the same machine."""
+"""`whylight worker`: TorchServe with the models of a manifest, for a service in another container of this machine."""
 
 import contextlib
 import os
@@ -17,10 +17,11 @@ class Doorplate:
     """Links to the sockets and the keys of the run of the moment, under names that stay the same over restarts.
 
     Args:
-        folder: of the links.
+        folder: of the links; made where there is none.
     """
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
 
     def show(self, endpoint: Endpoint) -> None:
@@ -64,7 +65,6 @@ async def running_worker(settings: Settings, folder: Path) -> AsyncIterator[None
         else:
             doorplate.remove()
 
-    folder.mkdir(parents=True, exist_ok=True)
     doorplate.remove()  # of one that was killed
     quality = parts.policy_of(settings).measures_anything
     supervisor, _ = await prepare(settings, quality=quality, folder=folder, on_change=follow)
