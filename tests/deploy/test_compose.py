@@ -122,7 +122,7 @@ def test_one_profile_for_each_kind_of_worker() -> None:
     assert [each["profiles"] for each in found.values()] == [["cpu"], ["cuda"]]
     assert all("profiles" not in each for name, each in services().items() if name not in WORKERS)
     waits = services("whylight")["whylight"]["depends_on"]
-    assert waits == dict.fromkeys(WORKERS, {"condition": "service_healthy", "required": False})
+    assert waits == {key: {"condition": "service_healthy", "required": False} for key in WORKERS}
     devices = found["torchserve-cuda"]["deploy"]["resources"]["reservations"]["devices"]
     assert devices == [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]
     assert "reservations" not in found["torchserve-cpu"]["deploy"]["resources"]
@@ -138,7 +138,8 @@ def test_files_that_are_mounted_or_built_exist() -> None:
     assert grafana["environment"]["WHYLIGHT_PROMETHEUS_URL"] == "http://prometheus:9090"
     assert f"--config.file={folder[ROOT / 'deploy' / 'prometheus']}/compose.yml" in prometheus["command"]
     builds = [each["build"]["dockerfile"] for each in services().values() if "build" in each]
-    assert builds and all((ROOT / file).is_file() for file in builds)
+    assert builds
+    assert all((ROOT / file).is_file() for file in builds)
 
 
 def test_prometheus_takes_its_configuration(tools: PrometheusTools) -> None:

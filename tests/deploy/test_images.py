@@ -40,7 +40,8 @@ def test_packages_come_from_the_lock(path: Path) -> None:
     """Each installation goes by constraints.txt, setuptools as well; pip is not in the image."""
     text = path.read_text().replace("\\\n", " ")
     installs = re.findall(r"pip install[^&;\n]*", text)
-    assert installs and all("-c constraints.txt" in each for each in installs)
+    assert installs
+    assert all("-c constraints.txt" in each for each in installs)
     assert re.search(r"--no-build-isolation '\.\[\w+\]'", text)
     assert "setuptools==" in (ROOT / "constraints.txt").read_text()
     assert re.search(r"pip uninstall --yes .*pip", text)

@@ -124,7 +124,10 @@ def test_selectors_and_ports_fit() -> None:
     assert resource("PodDisruptionBudget")["spec"]["selector"]["matchLabels"] == labels
     assert resource("NetworkPolicy")["spec"]["podSelector"]["matchLabels"] == labels
     ports = {each["name"]: each["containerPort"] for each in containers()["service"]["ports"]}
-    assert ports == {"grpc": Settings.model_fields["port"].default, "metrics": Settings.model_fields["metrics_port"].default}
+    assert ports == {
+        "grpc": Settings.model_fields["port"].default,
+        "metrics": Settings.model_fields["metrics_port"].default,
+    }
     for each in manifests():
         if each["kind"] == "Service":
             assert each["spec"]["selector"] == labels
@@ -160,7 +163,9 @@ def test_the_service_monitor_finds_the_metrics() -> None:
     (monitor,) = rendered("monitoring")
     wanted = monitor["spec"]["selector"]["matchLabels"]
     found = [
-        each for each in manifests() if each["kind"] == "Service" and wanted.items() <= each["metadata"]["labels"].items()
+        each
+        for each in manifests()
+        if each["kind"] == "Service" and wanted.items() <= each["metadata"]["labels"].items()
     ]
     assert [each["metadata"]["name"] for each in found] == ["whylight-metrics"]
     (endpoint,) = monitor["spec"]["endpoints"]

@@ -68,9 +68,7 @@ def test_links_lead_to_the_sockets_and_keys(tmp_path: Path) -> None:
     assert read(moved) == ["run"] * 3
 
 
-async def test_the_links_follow_a_restart_and_go_at_the_end(
-    tmp_path: Path, supervisors: list[FakeSupervisor]
-) -> None:
+async def test_the_links_follow_a_restart_and_go_at_the_end(tmp_path: Path, supervisors: list[FakeSupervisor]) -> None:
     """While Java is away nothing is there to connect to, and nothing looks healthy."""
     async with running_worker(Settings(_env_file=None), tmp_path):
         (supervisor,) = supervisors
