@@ -1,5 +1,7 @@
 """docker-compose.yml, the Dockerfiles and the Kubernetes manifests as data, and the settings that they may name."""
 
+import copy
+import functools
 import re
 import shutil
 import subprocess
@@ -23,10 +25,15 @@ SETTINGS = {f"WHYLIGHT_{name.upper()}" for name in (*Settings.model_fields, *Lim
 _DEFAULT = re.compile(r"\$\{(\w+):-([^}]*)\}")
 
 
-def compose() -> dict[str, Any]:
-    """docker-compose.yml with the defaults of its variables."""
+@functools.cache
+def _compose() -> dict[str, Any]:
     loaded: dict[str, Any] = yaml.safe_load(_DEFAULT.sub(r"\2", COMPOSE.read_text()))
     return loaded
+
+
+def compose() -> dict[str, Any]:
+    """docker-compose.yml with the defaults of its variables; a copy that may be changed."""
+    return copy.deepcopy(_compose())
 
 
 def services(*names: str) -> dict[str, dict[str, Any]]:
