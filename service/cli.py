@@ -4,8 +4,10 @@ import asyncio
 import logging
 import signal
 import sys
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -41,6 +43,7 @@ from service.settings import Settings
 from service.stream_display import show_stream
 from service.terminal import DEFAULT_ADDRESS, Address, ask, err, fail, out, show_answer
 from service.torchserve.errors import TorchServeError
+from service.worker_command import running_worker
 
 app = typer.Typer(help="Predictions of image classifiers, and why.", no_args_is_help=True, add_completion=False)
 app.add_typer(jobs, name="job")
@@ -60,22 +63,51 @@ def serve(
 ) -> None:
     """Start the service and its workers, and answer until interrupted."""
     given = {"port": port, "metrics_port": metrics_port, "manifest": manifest, "store": store, "ready_file": ready_file}
+    _run(_settings(given), _serve)
+
+
+@app.command()
+def worker(
+    folder: Annotated[Path, typer.Option(help="Where the service finds the sockets and the keys. Both must see it.")],
+    manifest: Annotated[Path | None, typer.Option(help="The models to serve.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Folder for the built archives.")] = None,
+) -> None:
+    """Run the workers alone, for a service in another container of this machine: docs/deployment.md."""
+    _run(_settings({"manifest": manifest, "store": store}), partial(_serve_worker, folder=folder))
+
+
+def _settings(given: dict[str, Any]) -> Settings:
     try:
-        settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         _fail_settings(error)
+
+
+def _run(settings: Settings, program: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
-        asyncio.run(_serve(settings))
+        asyncio.run(program(settings))
     except START_ERRORS as error:
         err.print(f"[red]{error}", highlight=False)
         raise typer.Exit(1) from None
 
 
-async def _serve(settings: Settings) -> None:
+def _stop_on_signal() -> asyncio.Event:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _serve_worker(settings: Settings, folder: Path) -> None:
+    stop = _stop_on_signal()
+    async with running_worker(settings, folder):
+        out.print("TorchServe answers; its workers load their models")
+        await stop.wait()
+
+
+async def _serve(settings: Settings) -> None:
+    stop = _stop_on_signal()
     async with server.running(settings) as service:
         out.print(f"gRPC    {service.address}\nmetrics {service.metrics}", highlight=False)
         with err.status("starting the workers"):

@@ -54,18 +54,36 @@ async def start_worker(settings: Settings, *, quality: bool) -> AsyncIterator[Wo
     if settings.external_worker:
         yield Worker(lambda: _external(settings), {}, lambda: 0)
         return
+    supervisor, models = await prepare(settings, quality=quality)
+    await supervisor.start()
+    try:
+        yield Worker(lambda: supervisor.endpoint, models, lambda: supervisor.restarts)
+    finally:
+        await supervisor.stop()
+
+
+async def prepare(
+    settings: Settings, *, quality: bool, folder: Path | None = None, on_change: Callable[[], None] | None = None
+) -> tuple[Supervisor, Mapping[str, tuple[Lane, ...]]]:
+    """A TorchServe for the models of the manifest that is not started yet, and the lanes of each model.
+
+    Args:
+        settings: of the service.
+        quality: whether each model has one more worker, which measures.
+        folder: where it makes its run directories; None for the temporary directory.
+        on_change: called after each change of its `running`.
+
+    Raises:
+        ManifestError, ArchiveError: the models cannot be packed.
+        JavaNotFoundError: there is no Java to run TorchServe with.
+    """
     manifest = load_manifest(settings.manifest)
     models = await asyncio.to_thread(_served_models, manifest, settings)
     served = [lane for lanes in models.values() for lane in lanes.values()]
     if quality:
         served += [_quality_lane(lanes[Lane.PREDICT]) for lanes in models.values()]
-    supervisor = Supervisor(served, _options(settings, await asyncio.to_thread(find_java, settings.java)))
-    await supervisor.start()
-    declared = {name: tuple(lanes) for name, lanes in models.items()}
-    try:
-        yield Worker(lambda: supervisor.endpoint, declared, lambda: supervisor.restarts)
-    finally:
-        await supervisor.stop()
+    options = _options(settings, await asyncio.to_thread(find_java, settings.java), folder)
+    return Supervisor(served, options, on_change), {name: tuple(lanes) for name, lanes in models.items()}
 
 
 def _lanes(model: ServedModel, serving: Serving, longest_timeout: float) -> dict[Lane, ServedModel]:
@@ -97,12 +115,13 @@ def _quality_lane(model: ServedModel) -> ServedModel:
     )
 
 
-def _options(settings: Settings, java: Path) -> SupervisorOptions:
+def _options(settings: Settings, java: Path, folder: Path | None) -> SupervisorOptions:
     """TorchServe's limits above the service's own, so that the service is the one that refuses."""
     limits = Limits(max_request_bytes=settings.max_image_bytes + SLACK_BYTES)
     return SupervisorOptions(
         java=java,
         limits=limits,
+        run_parent=folder,
         # The handler refuses an answer that TorchServe would kill its worker for.
         environment={"WHYLIGHT_MAX_RESPONSE_BYTES": str(limits.max_response_bytes - SLACK_BYTES)},
     )

@@ -31,7 +31,7 @@ class FakeSupervisor:
 
     last: "FakeSupervisor"
 
-    def __init__(self, models: Sequence[ServedModel], _options: SupervisorOptions) -> None:
+    def __init__(self, models: Sequence[ServedModel], _options: SupervisorOptions, _on_change: object) -> None:
         FakeSupervisor.last = self
         self.models = list(models)
         self.restarts = 0
