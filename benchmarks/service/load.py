@@ -32,8 +32,8 @@ class Plan:
 
 # One client is asked for a ratio of medians: many short blocks. Many clients need long ones: a batch is only full
 # while all of them ask.
-PLANS = (Plan(1, 0.5, 8), Plan(4, 0.6, 5), Plan(16, 1.0, 4), Plan(64, 1.6, 3))
-LIMIT_SECONDS = 1.0
+PLANS = (Plan(1, 0.5, 7), Plan(4, 0.6, 4), Plan(16, 1.0, 4), Plan(64, 1.5, 3))
+LIMIT_SECONDS = 0.7
 
 
 @dataclass(frozen=True)

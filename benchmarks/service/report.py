@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from benchmarks.reliability.account import percentile
 from benchmarks.reliability.tables import table
 from benchmarks.service import setting
-from benchmarks.service.cases import Case
+from benchmarks.service.cases import DIGITS, PICTURES, Case
 from benchmarks.service.load import PLANS, Block, Measured
 from benchmarks.service.ways import BARE, SERVICE, STAGES, TORCHSERVE, WAYS
 
 Results = Mapping[Case, Measured]
 
-TEXT = """Each of the three ways in turn, in rounds, from one client process; the ratios are medians of the rounds.
+TEXT = """{goals}
+
+Each of the three ways in turn, in rounds, from one client process; the ratios are medians of the rounds.
 
 {speed}
 
@@ -36,7 +38,12 @@ Milliseconds of processor time that one request takes, by process; the client is
 def report(results: Results, batch: int) -> str:
     """All tables."""
     return TEXT.format(
-        batch=batch, speed=_speed(results), stages=_stages(results), limits=_limits(results), cpu=_cpu(results)
+        batch=batch,
+        goals=_goals(results),
+        speed=_speed(results),
+        stages=_stages(results),
+        limits=_limits(results),
+        cpu=_cpu(results),
     )
 
 
@@ -57,6 +64,37 @@ def _rows(results: Results) -> list[tuple[Case, int, dict[str, list[Block]]]]:
             if (plan.clients, SERVICE) in measured.blocks:
                 found.append((case, plan.clients, {way: measured.blocks[plan.clients, way] for way in WAYS}))
     return found
+
+
+def _goals(results: Results) -> str:
+    """What is reached of the two goals, in words."""
+    found = {case: measured for case, measured in results.items() if case.model != DIGITS} or results
+    kind = "real networks" if found is not results else "default CNN"
+    latencies = [ratio(each.blocks[1, SERVICE], each.blocks[1, TORCHSERVE], p50) for each in found.values()]
+    shares = [_best(each) / _limit(each) for case, each in found.items() if case.work != PICTURES]
+    return (
+        f"On the {kind}, one client's p50 is {_range(latencies, '.2f')} times that of TorchServe alone "
+        f"(goal: at most 1.15), and the throughput reaches {_range(shares, '.0%')} of what the handler does alone "
+        "(goal: 90 %)."
+    )
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    """The least and the most."""
+    if not values:
+        return "nobody knows how many"
+    return f"{min(values):{form}} to {max(values):{form}}"
+
+
+def _best(measured: Measured) -> float:
+    """Requests a second of the service, with as many clients as suit it best."""
+    ours = (blocks for (_, way), blocks in measured.blocks.items() if way == SERVICE)
+    return max(statistics.median(block.rate for block in blocks) for blocks in ours)
+
+
+def _limit(measured: Measured) -> float:
+    """Requests a second of the handler alone, in the batches that suit it best."""
+    return max(statistics.median(found) for found in measured.limits.values())
 
 
 def _speed(results: Results) -> str:
@@ -93,14 +131,9 @@ def _limits(results: Results) -> str:
     head = ["model", "work", "per s, batch of 1", "per s, full batch", "per s, service at best", "share"]
     rows = []
     for case, measured in results.items():
-        rates = [statistics.median(found) for _, found in sorted(measured.limits.items())]
-        best = max(
-            statistics.median(block.rate for block in blocks)
-            for (_, way), blocks in measured.blocks.items()
-            if way == SERVICE
-        )
+        rates, best = [statistics.median(found) for _, found in sorted(measured.limits.items())], _best(measured)
         rows.append([case.model, case.work, *(f"{rate:.1f}" for rate in (rates[0], rates[-1], best)),
-                     f"{best / max(rates):.0%}"])  # fmt: skip
+                     f"{best / _limit(measured):.0%}"])  # fmt: skip
     return table(head, rows)
 
 

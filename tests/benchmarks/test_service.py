@@ -56,6 +56,8 @@ def test_the_tables_hold_what_was_measured() -> None:
     assert "| 40.0 | 80.0 | 20.0 | 0.50 | 2.00 |" in text
     assert "| digits-cnn | Grad-CAM | 1 | 20.0 | 0% | 20% | 10% | 40% | 10% | 20% |" in text
     assert "| digits-cnn | Grad-CAM | 30.0 | 50.0 | 40.0 | 80% |" in text
+    assert "2.00 to 2.00 times" in text
+    assert "80% to 80% of" in text
 
 
 async def test_a_block_counts_every_answer() -> None:
