@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from google.protobuf.any_pb2 import Any
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from protos.explain.v1 import explanation_service_pb2 as api
@@ -113,7 +114,7 @@ def _is_interpolated(saliency: types_pb2.SaliencyMap) -> bool:
 def _parts(message: Message) -> Iterator[Message]:
     """The message and every message that is set within it."""
     yield message
-    for name, repeated in _message_fields(type(message)):
+    for name, repeated in _message_fields(message.DESCRIPTOR):
         if repeated:
             for each in getattr(message, name):
                 yield from _parts(each)
@@ -122,11 +123,11 @@ def _parts(message: Message) -> Iterator[Message]:
 
 
 @functools.cache
-def _message_fields(kind: type[Message]) -> tuple[tuple[str, bool], ...]:
+def _message_fields(kind: Descriptor) -> tuple[tuple[str, bool], ...]:
     """The fields that hold messages, each with whether it repeats. Kept, because descriptors are slow to read."""
     return tuple(
         (field.name, field.is_repeated)
-        for field in kind.DESCRIPTOR.fields
+        for field in kind.fields
         if field.message_type is not None
         and not field.message_type.GetOptions().map_entry  # no map of ours has messages for values
     )
