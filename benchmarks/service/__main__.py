@@ -23,7 +23,7 @@ SECTION = "service"
 async def run(chosen: list[Case], scale: float, serving: dict[str, object]) -> str:
     """Measure and give the section's text."""
     images = photographs()
-    async with running(serving) as setting:
+    async with running({case.model for case in chosen}, serving) as setting:
         results = await measure(setting, chosen, images, scale)
     kind = "real photographs" if real_models() else "photographs of the digits: the real ones are not there"
     sizes = sorted(len(image) // 1000 for image in images)
@@ -43,6 +43,8 @@ def main() -> None:
     given = {"threads": arguments.threads, "max_batch_delay_ms": arguments.batch_delay}
     serving = {name: value for name, value in given.items() if value is not None}
     chosen = [case for case in cases() if arguments.only in str(case)]
+    if not chosen:
+        parser.error("no case has this name: " + "; ".join(map(str, cases())))
     text = asyncio.run(run(chosen, arguments.scale, serving))
     print(text)
     if arguments.output:

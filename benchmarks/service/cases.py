@@ -1,6 +1,6 @@
 """What is asked: a model, a piece of work and photographs, in the words of each way to ask."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -84,15 +84,15 @@ def photographs() -> list[bytes]:
     return [path.read_bytes() for path in paths]
 
 
-def entries(folder: Path, changes: Mapping[str, object]) -> list[tuple[ModelEntry, Path]]:
-    """The default CNN and the real networks, all served alike, each with the folder of its manifest.
+def entries(folder: Path, models: Collection[str], changes: Mapping[str, object]) -> list[tuple[ModelEntry, Path]]:
+    """Some of the default CNN and the real networks, all served alike, each with the folder of its manifest.
 
     Args:
         folder: where to write the manifest of the real networks.
+        models: names of those to serve.
         changes: fields of `Serving` with other values than the defaults.
     """
     manifests = [DEFAULT_MANIFEST, *([real.write_real_manifest(folder)] if real_models() else [])]
     found = [(entry, path.parent) for path in manifests for entry in load_manifest(path).models]
-    found = [(entry, parent) for entry, parent in found if entry.name in (DIGITS, *real_models())]
     serving = found[0][0].serving.model_copy(update=dict(changes))
-    return [(entry.model_copy(update={"serving": serving}), parent) for entry, parent in found]
+    return [(entry.model_copy(update={"serving": serving}), parent) for entry, parent in found if entry.name in models]

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from service.torchserve.java import find_java
 from service.torchserve.supervisor import ServedModel, Supervisor, SupervisorOptions
 from tests.service.torchserve.echo import wait_for_workers
 
-START_TIMEOUT = 120.0  # seconds
+START_TIMEOUT = 300.0  # seconds
 CLIENT, FRONT, JAVA, WORKERS, BARE = "client", "service", "Java", "workers", "bare server"
 
 
@@ -45,17 +45,18 @@ class Setting:
 
 
 @contextlib.asynccontextmanager
-async def running(serving: Mapping[str, object]) -> AsyncIterator[Setting]:
+async def running(models: Collection[str], serving: Mapping[str, object]) -> AsyncIterator[Setting]:
     """Start everything for the length of a block. The service and whoever asks TorchServe alone share its workers.
 
     Args:
+        models: names of those to serve.
         serving: fields of `model_store.schema.Serving` with other values than the manifest's.
     """
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="whylight-benchmark-")))
-        found = entries(folder, serving)
+        found = entries(folder, models, serving)
         batch_size = found[0][0].serving.batch_size
-        models = [
+        served = [
             ServedModel(
                 name=entry.name,
                 version=entry.version,
@@ -67,10 +68,10 @@ async def running(serving: Mapping[str, object]) -> AsyncIterator[Setting]:
             )
             for entry, parent in found
         ]
-        supervisor = Supervisor(models, SupervisorOptions(java=find_java(None)))
+        supervisor = Supervisor(served, SupervisorOptions(java=find_java(None)))
         await supervisor.start()
         stack.push_async_callback(supervisor.stop)
-        await _ready(supervisor, [model.name for model in models])
+        await _ready(supervisor, [model.name for model in served])
         below = psutil.Process().children(recursive=True)
         service = await asyncio.to_thread(stack.enter_context, launched(_settings(supervisor)))
         server = _bare(folder / "archives", folder / "bare")
