@@ -93,6 +93,10 @@ localisation: $(VENV)/.dev ## Do the maps lie where the object is? Asked of the 
 reliability: $(VENV)/.dev ## Kill, stall, overload and stop the service; write docs/reliability.md
 	@$(BIN)/python -m benchmarks.reliability --output docs/reliability.md
 
+.PHONY: whole-service
+whole-service: $(VENV)/.dev ## The service beside TorchServe alone and a bare server (8 minutes)
+	@$(BIN)/python -m benchmarks.service --output docs/performance.md
+
 .PHONY: clean
 clean: ## Remove everything that was built
 	@rm -rf build dist client/build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache model_store/*.mar

@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import grpc
-import torch
 from PIL import Image, ImageChops
 from tqdm import tqdm
 
@@ -102,7 +101,8 @@ def measure(stub: api_grpc.ExplanationServiceStub, request: api.ExplainRequest, 
 def steps(repeats: int) -> tuple[list[str], int]:
     """A row for each step of a camera's image, and the bytes of its file."""
     data = encoded(Image.open(IMAGE).convert("RGB").resize(CAMERA), "JPEG")
-    picture, seen = decode(data, Limits()).pixels, torch.rand(3, 224, 224)
+    picture = decode(data, Limits()).pixels
+    seen = picture.resize((224, 224))
     programs: Mapping[str, Callable[[], object]] = {
         "decoding | worker": lambda: decode(data, Limits()),
         "digest of what the network sees, 224 x 224 | worker": lambda: content_digest(picture, seen, drawn=False),

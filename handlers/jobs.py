@@ -13,7 +13,7 @@ from handlers.images import DecodedImage, decode
 from handlers.line import Line
 from handlers.loading import LoadedModel
 from handlers.metrics import Quality, to_quality
-from handlers.preprocess import Geometry, geometry, to_input
+from handlers.preprocess import Geometry, geometry, to_size, to_tensor
 from handlers.settings import Limits
 from protos.worker.v1 import worker_pb2
 
@@ -71,7 +71,7 @@ def prepare(request: worker_pb2.WorkRequest, model: LoadedModel, limits: Limits)
     began, started = time.time_ns(), time.perf_counter()
     image = decode(work.image, limits)
     plan = geometry((image.pixels.height, image.pixels.width), model.document.preprocessing)
-    pixels = to_input(image.pixels, plan, model.document.preprocessing)
+    seen = to_size(image.pixels, plan, model.document.preprocessing)
     return Job(
         request_id=request.request_id,
         deadline=to_deadline(request),
@@ -82,8 +82,8 @@ def prepare(request: worker_pb2.WorkRequest, model: LoadedModel, limits: Limits)
         quality=quality,
         image=image,
         plan=plan,
-        pixels=pixels,
-        content=content_digest(image.pixels, pixels, drawn=output.overlay_png),
+        pixels=to_tensor(seen),
+        content=content_digest(image.pixels, seen, drawn=output.overlay_png),
         decode_began=began,
         decode_seconds=time.perf_counter() - started,
         allow_partial=work.allow_partial,

@@ -71,18 +71,24 @@ def geometry(image: Size, preprocessing: Preprocessing) -> Geometry:
 
 
 def to_input(image: Image.Image, plan: Geometry, preprocessing: Preprocessing) -> Tensor:
-    """What the network sees, before its normalisation.
+    """What the network sees, before its normalisation: `to_tensor` of `to_size`, which names the arguments."""
+    return to_tensor(to_size(image, plan, preprocessing))
+
+
+def to_size(image: Image.Image, plan: Geometry, preprocessing: Preprocessing) -> Image.Image:
+    """What the network sees, as an image of its size.
 
     Args:
         image: mode RGB, upright.
         plan: `geometry` of its size.
         preprocessing: that `plan` was made with.
-
-    Returns:
-        Shape (3, height, width), float32 in [0, 1].
     """
-    pixels = _resize_and_crop(image, plan, _FILTERS[preprocessing.interpolation])
-    array = np.asarray(pixels, np.float32) / 255
+    return _resize_and_crop(image, plan, _FILTERS[preprocessing.interpolation])
+
+
+def to_tensor(seen: Image.Image) -> Tensor:
+    """An image of the network's size, mode RGB, as shape (3, height, width), float32 in [0, 1]."""
+    array = np.asarray(seen, np.float32) / 255
     return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
 
 

@@ -18,8 +18,9 @@ MOST_RUNS = 1_000_000
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
-# What libjpeg takes for the next marker: escaped bytes, restarts and others without a length are skipped.
-_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
+# What libjpeg takes for the next marker: escaped bytes, restarts and others without a length are skipped. Of several
+# 0xff the last one counts. A pattern that begins with one certain byte is looked for 14 times as fast as with `\xff+`.
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
 _END, _SCAN = 0xD9, 0xDA
 _OS2 = 12  # size of the oldest header, which knows no compression
 

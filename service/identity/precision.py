@@ -1,9 +1,11 @@
 """How much of an answer each precision leaves: precise maps and scores give a model away."""
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from google.protobuf.any_pb2 import Any
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from protos.explain.v1 import explanation_service_pb2 as api
@@ -112,11 +114,20 @@ def _is_interpolated(saliency: types_pb2.SaliencyMap) -> bool:
 def _parts(message: Message) -> Iterator[Message]:
     """The message and every message that is set within it."""
     yield message
-    for field in message.DESCRIPTOR.fields:
-        if field.message_type is None or field.message_type.GetOptions().map_entry:
-            continue  # no map of ours has messages for values
-        if field.is_repeated:
-            for each in getattr(message, field.name):
+    for name, repeated in _message_fields(message.DESCRIPTOR):
+        if repeated:
+            for each in getattr(message, name):
                 yield from _parts(each)
-        elif message.HasField(field.name):
-            yield from _parts(getattr(message, field.name))
+        elif message.HasField(name):
+            yield from _parts(getattr(message, name))
+
+
+@functools.cache
+def _message_fields(kind: Descriptor) -> tuple[tuple[str, bool], ...]:
+    """The fields that hold messages, each with whether it repeats. Kept, because descriptors are slow to read."""
+    return tuple(
+        (field.name, field.is_repeated)
+        for field in kind.fields
+        if field.message_type is not None
+        and not field.message_type.GetOptions().map_entry  # no map of ours has messages for values
+    )

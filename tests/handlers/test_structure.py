@@ -31,6 +31,13 @@ def test_too_many_parts(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.reason == "IMAGE_TOO_LARGE"
 
 
+def test_fill_bytes_hide_no_marker() -> None:
+    """A marker may begin with any number of 0xff."""
+    data = jpeg_of_many_scans(64, MOST_SCANS).replace(b"\xff\xda", b"\xff\xff\xff\xda")
+    with pytest.raises(ImageTooLargeError, match="scans"):
+        check_structure(data)
+
+
 @pytest.mark.parametrize(
     "data",
     [png_of_many_chunks(100), jpeg_of_many_segments(100), jpeg_of_many_scans(64, 20)],

@@ -31,6 +31,17 @@ def test_border_mass() -> None:
     assert float(BorderMass(width=0.13).values(seen(saliency.tolist()))) == pytest.approx(1.75 / 2.5)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_one_pixel_that_is_not_finite(value: float) -> None:
+    """Its image has no figure; a pixel that is merely very large does not matter."""
+    images = torch.zeros(2, 3, 4, 4)
+    images[0, 1, 2, 3], images[1, 1, 2, 3] = value, 3e38
+    maps = torch.eye(4).expand(2, 4, 4)
+    broken, large = BorderMass().values(Evidence(images, ((0,), (0,)), maps)).tolist()
+    assert math.isnan(broken)
+    assert math.isfinite(large)
+
+
 def test_corner_mass() -> None:
     """10 x 10 pixels: corners of 2 x 2 at the default width."""
     saliency = torch.zeros(10, 10)
