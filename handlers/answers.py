@@ -51,6 +51,7 @@ def answer(
         warnings=assessment.warnings,
         content_digest=job.content,
         weights_digest=model.document.weights_digest,
+        runtime=computed.runtime,
         began={
             "decode": job.decode_began,
             "compute": computed.began,

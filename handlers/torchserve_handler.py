@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from handlers.describe import device_text
+from handlers.fast_path import with_fast_path
 from handlers.faults import DeviceLostError, place
 from handlers.loading import LoadError, choose_device, load_model
 from handlers.settings import Limits
@@ -44,14 +45,17 @@ class TorchServeHandler:
         torch.set_flush_denormal(True)
         limits = Limits.from_environment()
         device = choose_device(properties.get("gpu_id"))
+        folder, registration = Path(properties["model_dir"]), str(getattr(context, "model_name", ""))
         try:
-            model = load_model(Path(properties["model_dir"]), device)
+            model = load_model(folder, device)
+            threads = _step_back(registration, limits.threads or model.document.threads)
+            if threads is not None:
+                torch.set_num_threads(threads)
+            if not (is_slow(registration) or is_background(registration)):  # what these do the graph does not know
+                model = with_fast_path(model, folder)
         except LoadError as error:
             logger.error("model refused: %s", error)
             raise
-        threads = _step_back(str(getattr(context, "model_name", "")), limits.threads or model.document.threads)
-        if threads is not None:
-            torch.set_num_threads(threads)
         self._worker = Worker(model, limits)
         logger.info("model %s %s loaded on %s", model.document.name, model.document.version, device_text(device))
 

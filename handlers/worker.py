@@ -43,7 +43,7 @@ class Worker:
         items = [self._begin(body) for body in bodies]
         jobs = [item for item in items if isinstance(item, Job)]
         try:
-            outcomes = compute(jobs, self.model.network)
+            outcomes = compute(jobs, self.model)
             finished = iter([self._finish(job, outcome) for job, outcome in zip(jobs, outcomes, strict=True)])
         finally:
             for job in jobs:

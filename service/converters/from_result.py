@@ -68,6 +68,7 @@ def _provenance(result: worker_pb2.ImageResult, model: DeployedModel, observatio
         device=known.device,
         library_versions=known.library_versions,
         cache=_cache(observation.cache),
+        runtime=result.runtime,
     )
 
 
