@@ -121,7 +121,7 @@ def test_cuda_that_is_not_there(folder: Path) -> None:
     """A worker that was given a GPU does not quietly answer from the CPU."""
     model = load(folder)
     model.network.device = torch.device("cuda:0")
-    with pytest.raises(RuntimeRefusedError, match="^tiny: this onnxruntime has no CUDAExecutionProvider: install"):
+    with pytest.raises(RuntimeRefusedError, match=r"^tiny: this onnxruntime has no CUDAExecutionProvider: install"):
         with_fast_path(model, folder)
 
 

@@ -53,7 +53,7 @@ def test_a_graph_for_onnx_runtime(manifest: Path, tmp_path: Path) -> None:
     table = '[models.onnx]\ngraph = "graphs/tiny.onnx"\nsha256 = "{}"\n'
     text = manifest.read_text()
     manifest.write_text(text + table.format(hashlib.sha256(b"graph").hexdigest()))
-    with pytest.raises(MissingFileError, match="^graphs/tiny"):
+    with pytest.raises(MissingFileError, match=r"^graphs/tiny"):
         build_all(manifest, tmp_path / "store")
     (manifest.parent / "graphs").mkdir()
     (manifest.parent / "graphs" / "tiny.onnx").write_bytes(b"graph")
@@ -62,7 +62,7 @@ def test_a_graph_for_onnx_runtime(manifest: Path, tmp_path: Path) -> None:
         assert archive.read("fast_path.onnx") == b"graph"
         assert json.loads(archive.read("model.json"))["graph_sha256"] == hashlib.sha256(b"graph").hexdigest()
     manifest.write_text(text + table.format("ab" * 32))
-    with pytest.raises(DigestMismatchError, match="^tiny: graphs/tiny"):
+    with pytest.raises(DigestMismatchError, match=r"^tiny: graphs/tiny"):
         build_all(manifest, tmp_path / "store")
 
 

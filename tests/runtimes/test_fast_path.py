@@ -10,8 +10,8 @@ from torch import Tensor
 
 from explainers import Cam, Classes, GradCam, ImageResult, InvalidTargetError, LayerCam, Method, Network, Targets, TopK
 from runtimes import FastPath, GraphError, ParityError, load_fast_path
-from tests.explainers.networks import pictures, prepare, vgg
 from tests.explainers.networks import network as make_network
+from tests.explainers.networks import pictures, prepare, vgg
 from tests.runtimes.conftest import TAGS, Exported
 
 TOLERANCE = 1e-4
