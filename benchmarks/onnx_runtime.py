@@ -4,14 +4,14 @@
 
 One plain forward pass by ONNX Runtime, of the bare network exported by itself, is 1. All in one thread. The plain
 passes get normalised images; what is ours goes from pixels to finished results: normalisation, classes, maps. The real
-networks (see `tests/real.py`) explain photographs; ResNet-50 has random weights. Graphs are exported once and kept in
-`--graphs`: exporting takes minutes on a slow machine.
+networks (see `tests/real.py`) and the default models explain photographs; ResNet-50 has random weights, and noise.
+Graphs are exported once and kept in `--graphs`: exporting takes minutes on a slow machine.
 """
 
 import argparse
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +22,17 @@ from benchmarks.grad_cam_cost import MEAN, SIDE, STD, build
 from benchmarks.reliability.tables import fill, table
 from benchmarks.timing import Comparison, Program, compare, machine
 from explainers import GradCam, Network, TopK
+from model_store.digits.data import samples
+from model_store.digits.models import load_model
 from runtimes import load_fast_path
 from runtimes.export import export
 from runtimes.session import open_session, version
 from tests.real_networks import architectures, prepared
 
 RANDOM = "resnet50"
-NETWORKS = ("mobilenet_v2_1.0_224", "squeezenet1_1", "vit_tiny_patch16_224", RANDOM)
+DIGITS = {"digits-cnn": "cnn", "digits-vit": "vit"}
+NETWORKS = (*DIGITS, "mobilenet_v2_1.0_224", "squeezenet1_1", "vit_tiny_patch16_224", RANDOM)
+DIGITS_SIDE, HALF = 96, (0.5, 0.5, 0.5)
 BATCHES = (1, 8)
 CPU = torch.device("cpu")
 ORT_FORWARD = "ONNX Runtime: forward pass"
@@ -56,7 +60,13 @@ class Subject:
 
 def subject(name: str) -> Subject:
     """A network with its images."""
-    if name == RANDOM:
+    statistics: tuple[Sequence[float], Sequence[float]] = HALF, HALF
+    if name in DIGITS:
+        model = load_model(DIGITS[name])
+        network = Network(model, input_size=(DIGITS_SIDE, DIGITS_SIDE), mean=HALF, std=HALF)
+        images = [torch.from_numpy(sample.image) for sample in samples("held_out", 12, 0, digits=2)]
+        pixels = torch.stack(images).permute(0, 3, 1, 2).float() / 255
+    elif name == RANDOM:
         model = build(name, CPU)
         network = Network(model, input_size=(SIDE, SIDE), mean=MEAN, std=STD)
         pixels = torch.rand(max(BATCHES), 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))

@@ -9,7 +9,13 @@ from handlers.errors import FaultError, MemoryWorkError, WorkError
 
 logger = logging.getLogger(__name__)
 
-_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED", "Failed to allocate memory")
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "ALLOC_FAILED",
+    "Failed to allocate memory",
+)
 _LONGEST_ID = 64
 
 

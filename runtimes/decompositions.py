@@ -54,7 +54,8 @@ def convolution_backward(
 ) -> tuple[Tensor | None, None, None]:
     """Gradient of a convolution's input: a transposed convolution, or the other way round."""
     if wanted[1] or wanted[2]:
-        return NotImplemented
+        raise NotImplementedError("the gradient of a convolution's weights")
+    back: Tensor
     if transposed:
         back = aten.convolution(gradient, weight, None, stride, padding, dilation, False, [0] * len(stride), groups)
         return back, None, None
@@ -64,7 +65,8 @@ def convolution_backward(
         - ((gradient.shape[2 + axis] - 1) * stride[axis] - 2 * padding[axis] + dilation[axis] * (size - 1) + 1)
         for axis, size in enumerate(weight.shape[2:])
     ]
-    return aten.convolution(gradient, weight, None, stride, padding, dilation, True, missed, groups), None, None
+    back = aten.convolution(gradient, weight, None, stride, padding, dilation, True, missed, groups)
+    return back, None, None
 
 
 def adaptive_average_backward(gradient: Tensor, inputs: Tensor) -> Tensor:
@@ -89,12 +91,12 @@ def average_backward(
     steps = (list(stride) or sides) * (2 // len(stride or sides))
     borders = list(padding) * (2 // len(padding))
     if divisor is not None or ceil_mode or (any(borders) and not count_include_pad):
-        return NotImplemented
+        raise NotImplementedError("the gradient of an average over windows that differ")
     channels = inputs.shape[1]
     share = torch.full((channels, 1, *sides), 1 / (sides[0] * sides[1])).to(gradient)
     weights = (gradient, inputs, share, None, steps, borders, [1, 1], False, [0, 0], channels, [True, False, False])
     back = convolution_backward(*weights)[0]
-    assert back is not None  # noqa: S101
+    assert back is not None  # noqa: S101  # it was wanted
     return back
 
 

@@ -3,7 +3,8 @@
 import logging
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -55,18 +56,18 @@ def _write(program: Program, path: Path, tags: Mapping[str, str]) -> None:
         draft.unlink(missing_ok=True)
 
 
-class _quiet(warnings.catch_warnings):  # noqa: N801  # used as a function
+@contextmanager
+def _quiet() -> Iterator[None]:
     """Keep torch's remarks about its own ways out of the terminal."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        warnings.simplefilter("ignore")
-        self._level = logging.getLogger("torch.onnx").level
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-
-    def __exit__(self, *error: object) -> None:
-        logging.getLogger("torch.onnx").setLevel(self._level)
-        super().__exit__(*error)
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _first_line(error: Exception) -> str:

@@ -29,11 +29,13 @@ class FastPath:
         session: of ONNX Runtime.
         kind: `cam`: serves CAM and Grad-CAM of any number of classes; `grad_cam`: Grad-CAM of one class an image.
         layers: paths of the layer that is explained: modules that return one after the other the same map.
+        class_count: number of logits.
     """
 
     session: Any
     kind: str
     layers: frozenset[str]
+    class_count: int
 
     def predict(self, images: Tensor) -> Tensor:
         """Logits of a batch, as `Network.predict`, on the CPU."""
@@ -44,9 +46,11 @@ class FastPath:
         """Whether the graph answers this: None is a prediction; a method must be resolved."""
         if method is None:
             return True
-        if isinstance(method, GradCam):
-            return method.layer in self.layers and (self.kind == "cam" or all(_count(each) == 1 for each in targets))
-        return isinstance(method, Cam) and self.kind == "cam"
+        if isinstance(method, Cam):
+            return self.kind == "cam"
+        if not isinstance(method, GradCam) or method.layer not in self.layers:
+            return False
+        return self.kind == "cam" or all(_count(each, self.class_count) == 1 for each in targets)
 
     def explain(self, method: Method, images: Tensor, targets: Sequence[Targets]) -> list[ImageResult]:
         """Explain a batch, as `Method.explain`, in one run.
@@ -59,7 +63,7 @@ class FastPath:
         Raises:
             InvalidTargetError: a class index is outside the network's.
         """
-        wanted = _classes(targets)
+        wanted = _classes(targets, self.class_count)
         logits, chosen, maps = self._run(None, images, wanted)
 
         def raw_maps(seeds: Tensor) -> Tensor:
@@ -106,7 +110,7 @@ def load_fast_path(graph: Path, network: Network, tags: Mapping[str, str], threa
         raise GraphError(f"{graph.name} does not explain the layer {network.target_layer.path}: export it again")
     head = network.linear_head
     layers = {layer} | (set(head.names) if head is not None and layer in head.names else set())
-    fast = FastPath(session, found[KIND], frozenset(layers))
+    fast = FastPath(session, found[KIND], frozenset(layers), network.class_count)
     _check(fast, network)
     return fast
 
@@ -127,14 +131,14 @@ def _check(fast: FastPath, network: Network) -> None:
                 raise ParityError("the graph's maps are not torch's")
 
 
-def _count(target: Targets) -> int:
-    return len(target.indices) if isinstance(target, Classes) else max(target.k, 1)
+def _count(target: Targets, class_count: int) -> int:
+    return len(target.indices) if isinstance(target, Classes) else min(max(target.k, 1), class_count)
 
 
-def _classes(targets: Sequence[Targets]) -> np.ndarray[Any, Any]:
+def _classes(targets: Sequence[Targets], class_count: int) -> np.ndarray[Any, Any]:
     """What the graph shall explain, shape (batch, most targets of an image): what no image asked for is class 0."""
-    classes = np.zeros((len(targets), max(1, *map(_count, targets))), np.int64)
-    for row, target in zip(classes, targets, strict=True):
-        count = _count(target)
+    counts = [_count(target, class_count) for target in targets]
+    classes = np.zeros((len(targets), max(1, *counts)), np.int64)
+    for row, target, count in zip(classes, targets, counts, strict=True):
         row[:count] = target.indices if isinstance(target, Classes) else -1 - np.arange(count)
     return classes

@@ -71,12 +71,11 @@ def _program(network: Network, layer: str, kind: Kind) -> Callable[[Tensor, Tens
         recording = network.record(images, layer)
         chosen = _choose(recording.logits, classes)
         weights = _seeds(chosen, recording.logits) @ weight
-        return recording.logits.float(), chosen, (weights @ recording.activation.flatten(2)).float().unflatten(2, grid)
+        maps = torch.einsum("btk,bkhw->bthw", weights, recording.activation)
+        return recording.logits.float(), chosen, maps.float()
 
     if kind == "grad_cam":
         return grad_cam
-    info = network.layer(layer)
-    grid = (info.height, info.width)
     assert network.linear_head is not None  # noqa: S101  # the kind says so
     weight = network.linear_head.weight.detach()
     return cam

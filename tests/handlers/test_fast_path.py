@@ -19,11 +19,10 @@ from protos.explain.v1 import method_pb2
 from protos.worker.v1 import worker_pb2
 from tests.handlers.graphs import write_tiny_graph
 from tests.handlers.pictures import encode, photograph
-from tests.handlers.test_handler import GRAD_CAM, ask, start, work
+from tests.handlers.test_handler import GRAD_CAM, VISIBLE, ask, start, work
 from tests.tiny import unpack
 
 CPU = torch.device("cpu")
-CAM = method_pb2.Method(cam=method_pb2.Cam())
 LAYER_CAM = method_pb2.Method(layer_cam=method_pb2.LayerCam())
 EARLIER = method_pb2.Method(grad_cam=method_pb2.GradCam(layer="first"))
 PHOTOS = [encode(photograph(seed=seed)) for seed in range(3)]
@@ -57,15 +56,25 @@ def values(result: worker_pb2.ImageResult) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("method", "runtime"),
-    [(None, "onnxruntime"), (GRAD_CAM, "onnxruntime"), (CAM, "onnxruntime"), (LAYER_CAM, "torch"), (EARLIER, "torch")],
-    ids=["prediction", "grad_cam", "cam", "layer_cam", "earlier layer"],
+    ("method", "targets", "runtime"),
+    [
+        (None, {}, "onnxruntime"),
+        (GRAD_CAM, {}, "onnxruntime"),
+        (GRAD_CAM, {"class_indices": [VISIBLE]}, "onnxruntime"),
+        (GRAD_CAM, {"class_indices": [VISIBLE, 1]}, "torch"),
+        (LAYER_CAM, {}, "torch"),
+        (EARLIER, {}, "torch"),
+    ],
+    ids=["prediction", "predicted class", "named class", "two classes", "another method", "another layer"],
 )
 def test_answers(
-    handler: TorchServeHandler, by_torch: TorchServeHandler, method: method_pb2.Method | None, runtime: str
+    handler: TorchServeHandler,
+    by_torch: TorchServeHandler,
+    method: method_pb2.Method | None,
+    targets: dict[str, Any],
+    runtime: str,
 ) -> None:
     """The same to 1e-4, whoever computes them; each answer says who did."""
-    targets: dict[str, Any] = {"target_top_k": 2} if method else {}
     requests = [work(photo, method, top_k=5, **targets) for photo in PHOTOS]
     answers, expected = ask(handler, *requests), ask(by_torch, *requests)
     for answer, other in zip(answers, expected, strict=True):
@@ -75,7 +84,7 @@ def test_answers(
         for one, two in zip(answer.image.predictions, other.image.predictions, strict=True):
             assert one.probability == pytest.approx(two.probability, abs=1e-4)
             assert one.logit == pytest.approx(two.logit, abs=1e-4)
-        assert len(values(answer.image)) == len(values(other.image)) == (2 if method else 0)
+        assert len(values(answer.image)) == len(values(other.image))
         assert np.allclose(values(answer.image), values(other.image), rtol=0, atol=1e-4)
         assert answer.image.content_digest == other.image.content_digest
         assert answer.image.resolved_method == other.image.resolved_method

@@ -27,7 +27,7 @@ def test_export(tmp_path: Path) -> None:
     for _ in range(2):
         result = run(tmp_path, "export", "tiny")
         assert result.exit_code == 0, result.output
-        assert "CAM, Grad-CAM of any classes" in result.output
+        assert "Grad-CAM of one class" in result.output
         first, second = load_manifest(tmp_path / "models.toml").models
         assert first.onnx is not None
         assert (first.onnx.graph, first.onnx.sha256) == ("graphs/tiny.onnx", sha256(tmp_path / "graphs" / "tiny.onnx"))
