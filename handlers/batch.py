@@ -48,9 +48,11 @@ def compute(jobs: Sequence[Job], model: LoadedModel) -> list[Outcome]:
     Raises:
         DeviceLostError: the GPU does not answer any more.
     """
-    groups: dict[tuple[Method | None, bool], list[int]] = {}
+    groups: dict[tuple[Method | None, bool, bool], list[int]] = {}
     for position, job in enumerate(jobs):
-        groups.setdefault((job.method, job.allow_partial), []).append(position)
+        # Who computes an answer must not depend on its neighbours.
+        fast = model.fast is not None and model.fast.serves(job.method, [job.targets])
+        groups.setdefault((job.method, job.allow_partial, fast), []).append(position)
     outcomes: dict[int, Outcome] = {}
     for positions in groups.values():
         results = _run_group([jobs[position] for position in positions], model)

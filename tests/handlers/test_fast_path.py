@@ -90,6 +90,15 @@ def test_answers(
         assert answer.image.resolved_method == other.image.resolved_method
 
 
+def test_neighbours(handler: TorchServeHandler) -> None:
+    """Who computes an answer does not depend on what else is in the batch."""
+    wanted = [[VISIBLE], [VISIBLE, 1], [1]]
+    answers = ask(handler, *(work(PHOTOS[0], GRAD_CAM, class_indices=each) for each in wanted))
+    assert [answer.image.runtime for answer in answers] == ["onnxruntime", "torch", "onnxruntime"]
+    found = [[item.target.index for item in answer.image.explanations] for answer in answers]
+    assert found == wanted
+
+
 def test_description(handler: TorchServeHandler, by_torch: TorchServeHandler) -> None:
     """It tells the library's version where the library is used."""
     assert handler._worker is not None
