@@ -24,7 +24,7 @@ $(VENV)/.worker: pyproject.toml constraints.txt client/pyproject.toml
 # The last five would bring builds of torch of their own: everything else they need is in the extra.
 $(VENV)/.dev: $(VENV)/.worker
 	@echo "installing the development tools"
-	@$(PIP) -c constraints.txt --editable '.[worker,tracing,train,dev,oracles]'
+	@$(PIP) -c constraints.txt --editable '.[worker,onnx,export,tracing,train,dev,oracles]'
 	@$(PIP) -c constraints.txt --no-deps torchvision timm grad-cam torchcam zennit
 	@touch $@
 

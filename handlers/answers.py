@@ -51,7 +51,8 @@ def answer(
         warnings=assessment.warnings,
         content_digest=job.content,
         weights_digest=model.document.weights_digest,
-        arithmetic=computed.arithmetic,
+        arithmetic=computed.way.arithmetic,
+        runtime=computed.way.runtime,
         began={
             "decode": job.decode_began,
             "compute": computed.began,

@@ -14,6 +14,8 @@ from handlers.loading import LoadedModel
 from handlers.metrics import OFFERED, from_metric_class
 from protos.explain.v1 import types_pb2
 from protos.worker.v1 import worker_pb2
+from runtimes import RUNTIME
+from runtimes.session import version
 
 _ACTIVATIONS = {
     Activation.SOFTMAX: types_pb2.ACTIVATION_SOFTMAX,
@@ -40,7 +42,7 @@ def describe(model: LoadedModel) -> worker_pb2.DescribeResult:
         methods=[_support(kind, network, model.arithmetic) for kind in METHODS.values()],
         arithmetic=model.arithmetic_of(None),
         device=device_text(model.device),
-        library_versions=library_versions(),
+        library_versions=library_versions() | ({RUNTIME: version()} if model.fast else {}),
     )
     target = _target_layer(network)
     if target is not None:

@@ -9,7 +9,13 @@ from handlers.errors import FaultError, MemoryWorkError, WorkError
 
 logger = logging.getLogger(__name__)
 
-_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "ALLOC_FAILED",
+    "Failed to allocate memory",
+)
 _LONGEST_ID = 64
 
 
@@ -38,7 +44,9 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether memory of the machine or of the GPU ran out."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
+    # ONNX Runtime's exceptions have no base of their own.
+    library = isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime.")
+    return library and any(text in str(error) for text in _OUT_OF_MEMORY)
 
 
 def release_memory(device: torch.device) -> None:

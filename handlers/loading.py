@@ -21,6 +21,7 @@ from handlers.arrangement import arranged
 from handlers.exported import load_export
 from handlers.torchvision_shim import ensure_operators
 from model_store.document import DOCUMENT_NAME, ModelDocument
+from runtimes import FastPath
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class LoadedModel:
         device: "cpu" or "cuda:0".
         module: what `network` was made of; the network keeps its own copy of the module tree and shares the weights.
         arithmetic: what is not computed in float32 (`handlers.arithmetic`): a question that is missing here is.
+        fast: what answers predictions and fast maps in the network's place; None: nothing does.
     """
 
     document: ModelDocument
@@ -58,6 +60,7 @@ class LoadedModel:
     device: torch.device
     module: nn.Module
     arithmetic: Mapping[Method | None, Arithmetic] = field(default_factory=dict)
+    fast: FastPath | None = None
 
     def arithmetic_of(self, method: Method | None) -> Arithmetic:
         """What a method, with its parameters resolved, is computed in; None: a prediction."""
@@ -71,7 +74,7 @@ def load_model(folder: Path, device: torch.device) -> LoadedModel:
         LoadError: it is damaged, unsafe or does not fit together.
     """
     document = _read_document(folder)
-    _verify(folder / document.weights, document)
+    verify(folder / document.weights, document.sha256, document.name, "weights")
     module = _build(folder, document, device)
     network = arranged(module, _prepare(module, document, device))
     if network.class_count == 1 and network.activation is Activation.SOFTMAX:
@@ -95,15 +98,20 @@ def _read_document(folder: Path) -> ModelDocument:
         raise LoadError(f"{DOCUMENT_NAME} is missing or unreadable: {error}") from None
 
 
-def _verify(weights: Path, document: ModelDocument) -> None:
-    """Compare the digest before anything reads the file."""
+def verify(path: Path, expected: str, model: str, what: str) -> None:
+    """Compare the digest of the weights or of the graph before anything reads the file.
+
+    Raises:
+        WeightsError: there is no such file.
+        DigestError: it is another one.
+    """
     try:
-        with weights.open("rb") as file:
+        with path.open("rb") as file:
             actual = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
-        raise WeightsError(f"{document.name}: there are no weights in the archive") from None
-    if actual != document.sha256:
-        raise DigestError(f"{document.name}: sha256 of the weights is {actual}, but {document.sha256} is required")
+        raise WeightsError(f"{model}: the {what} in the archive cannot be read") from None
+    if actual != expected:
+        raise DigestError(f"{model}: sha256 of the {what} is {actual}, but {expected} is required")
 
 
 def _build(folder: Path, document: ModelDocument, device: torch.device) -> nn.Module:

@@ -10,6 +10,7 @@ import torch
 from explainers.arithmetic import exact_float32
 from handlers.arithmetic import with_arithmetic
 from handlers.describe import device_text
+from handlers.fast_path import with_fast_path
 from handlers.faults import DeviceLostError, place
 from handlers.loading import LoadError, choose_device, load_model
 from handlers.settings import Limits, Numbers
@@ -48,14 +49,17 @@ class TorchServeHandler:
         device = choose_device(properties.get("gpu_id"))
         if device.type == "cuda":
             exact_float32()
+        folder, registration = Path(properties["model_dir"]), str(getattr(context, "model_name", ""))
         try:
-            model = load_model(Path(properties["model_dir"]), device)
+            model = load_model(folder, device)
+            threads = _step_back(registration, limits.threads or model.document.threads)
+            if threads is not None:
+                torch.set_num_threads(threads)
+            if not (is_slow(registration) or is_background(registration)):  # what these do the graph does not know
+                model = with_fast_path(model, folder)
         except LoadError as error:
             logger.error("model refused: %s", error)
             raise
-        threads = _step_back(str(getattr(context, "model_name", "")), limits.threads or model.document.threads)
-        if threads is not None:
-            torch.set_num_threads(threads)
         self._worker = Worker(with_arithmetic(model, wish), limits)
         logger.info("model %s %s loaded on %s", model.document.name, model.document.version, device_text(device))
 

@@ -1,8 +1,8 @@
 """Builds the archives that TorchServe loads: the same entry gives the same bytes, on every machine, at any time.
 
 An archive holds MAR-INF/MANIFEST.json for TorchServe, model.json for the handler, the weights, for own architectures
-their file, and a handler file that only imports the installed one. No config yaml: it would override the server's own
-settings under every name that the archive is registered under.
+their file, for ONNX Runtime its graph, and a handler file that only imports the installed one. No config yaml: it would
+override the server's own settings under every name that the archive is registered under.
 """
 
 import filecmp
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from model_store.document import ARCHITECTURE_FILE, DOCUMENT_NAME, ModelDocument
+from model_store.document import ARCHITECTURE_FILE, DOCUMENT_NAME, GRAPH_FILE, ModelDocument
 from model_store.errors import ArchiveError, DigestMismatchError, MissingFileError
 from model_store.labels import read_labels
 from model_store.manifest import load_manifest
@@ -67,10 +67,17 @@ def _write(archive: zipfile.ZipFile, entry: ModelEntry, document: ModelDocument,
     _add_text(archive, HANDLER_FILE, (importlib.resources.files("handlers") / "entry.py").read_text(encoding="utf-8"))
     if document.source.kind == "python":
         _add_file(archive, ARCHITECTURE_FILE, folder, entry.source.file)
-    weights = entry.weights or entry.source.file
-    actual = _add_file(archive, document.weights, folder, weights)
-    if actual != entry.sha256:
-        raise DigestMismatchError(f"{entry.name}: {weights}", entry.sha256, actual)
+    _add_checked(archive, document.weights, entry, entry.weights or entry.source.file, entry.sha256, folder)
+    if entry.onnx is not None:
+        _add_checked(archive, GRAPH_FILE, entry, entry.onnx.graph, entry.onnx.sha256, folder)
+
+
+def _add_checked(
+    archive: zipfile.ZipFile, name: str, entry: ModelEntry, file: str, expected: str, folder: Path
+) -> None:
+    actual = _add_file(archive, name, folder, file)
+    if actual != expected:
+        raise DigestMismatchError(f"{entry.name}: {file}", expected, actual)
 
 
 def _torchserve_manifest(entry: ModelEntry) -> str:

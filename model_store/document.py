@@ -8,6 +8,7 @@ DOCUMENT_NAME = "model.json"
 # Files have fixed names inside an archive: names of the operator's machine stay outside.
 ARCHITECTURE_FILE = "whylight_architecture.py"
 EXPORT_FILE = "export.pt2"
+GRAPH_FILE = "fast_path.onnx"
 
 
 class ModelDocument(Frozen):
@@ -21,6 +22,7 @@ class ModelDocument(Frozen):
         activation: what turns the logits into probabilities.
         preprocessing_digest: `Preprocessing.digest()`.
         threads: threads of torch; None: torch decides.
+        graph_sha256: of the graph that ONNX Runtime runs; None: there is none.
     """
 
     name: str
@@ -37,6 +39,7 @@ class ModelDocument(Frozen):
     preprocessing: Preprocessing
     preprocessing_digest: str
     threads: PositiveInt | None
+    graph_sha256: Digest | None = None
 
     @property
     def weights_digest(self) -> str:
@@ -64,4 +67,5 @@ class ModelDocument(Frozen):
             preprocessing=entry.preprocessing,
             preprocessing_digest=entry.preprocessing.digest(),
             threads=entry.serving.threads,
+            graph_sha256=entry.onnx.sha256 if entry.onnx else None,
         )

@@ -128,6 +128,18 @@ class Serving(Frozen):
     threads: PositiveInt | None = None
 
 
+class Graph(Frozen):
+    """`[models.onnx]`: ONNX Runtime computes the predictions, CAM and Grad-CAM. `whylight model export` writes it.
+
+    Attributes:
+        graph: the `.onnx` file, relative to the manifest.
+        sha256: of that file.
+    """
+
+    graph: Annotated[str, Field(pattern=r"\.onnx$")]
+    sha256: Digest
+
+
 class ModelEntry(Frozen):
     """One `[[models]]` table.
 
@@ -146,6 +158,7 @@ class ModelEntry(Frozen):
             each is there or not: multi-label heads, and binary ones of one logit.
         preprocessing: see `Preprocessing`.
         serving: see `Serving`.
+        onnx: see `Graph`; absent: torch computes everything.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -161,6 +174,7 @@ class ModelEntry(Frozen):
     activation: Activation = "softmax"
     preprocessing: Preprocessing
     serving: Serving = Serving()
+    onnx: Graph | None = None
 
     @field_validator("name")
     @classmethod

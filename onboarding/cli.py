@@ -133,6 +133,30 @@ def list_models(manifest: Manifest = MANIFEST) -> None:
 
 
 @model.command()
+def export(
+    name: Annotated[str, typer.Argument(help="Of the model.")], manifest: Manifest = MANIFEST, store: Store = None
+) -> None:
+    """Export a model's prediction and Grad-CAM as one graph, which ONNX Runtime then computes in torch's place."""
+    try:
+        from onboarding.export import export_model
+    except ModuleNotFoundError as error:
+        _fail(f"{error.name} is not installed; {WORKER_EXTRA}")
+    try:
+        exported = export_model(name, manifest, store or manifest.parent)
+    except OnboardingError as error:
+        _fail(str(error))
+    table = Table("", name, show_header=True)
+    table.add_row("explained layer", exported.layer)
+    table.add_row("in one run", "CAM, Grad-CAM of any classes" if exported.any_number else "Grad-CAM of one class")
+    times = (exported.torch_seconds, exported.onnx_seconds)
+    table.add_row("torch, ONNX Runtime", " ms, ".join(f"{1e3 * each:.1f}" for each in times) + " ms")
+    out.print(table)
+    for path in (exported.graph, exported.archive):
+        out.print(f"wrote {path.name}", highlight=False, markup=False)
+    out.print(f"added to {manifest.name}; a running service takes it in when it is started again", markup=False)
+
+
+@model.command()
 def remove(
     name: Annotated[str, typer.Argument(help="Of the model.")], manifest: Manifest = MANIFEST, store: Store = None
 ) -> None:

@@ -44,6 +44,20 @@ def without_entry(manifest: Path, name: str) -> str:
     return tomlkit.dumps(document)
 
 
+def with_graph(manifest: Path, name: str, graph: dict[str, str]) -> str:
+    """The text of the manifest with `[models.onnx]` in the entry of that name, new or in the place of an old one."""
+    document = tomlkit.parse(manifest.read_text(encoding="utf-8"))
+    entry = next(table for table in _models(document) or () if table.get("name") == name)
+    if "onnx" in entry:
+        entry["onnx"].update(graph)
+        return tomlkit.dumps(document)
+    table = tomlkit.table()
+    table.update(graph)
+    table.add(tomlkit.nl())
+    entry.append("onnx", table)
+    return tomlkit.dumps(document)
+
+
 def _models(document: TOMLDocument) -> AoT | None:
     found = document.get("models")
     return found if isinstance(found, AoT) else None

@@ -62,7 +62,7 @@ def _print_predictions(response: api.ExplainResponse) -> None:
     precision = types_pb2.Precision.Name(response.provenance.precision).removeprefix("PRECISION_").lower()
     out.print(
         f"{response.provenance.method.WhichOneof('method')} on {response.provenance.target_layer or 'no layer'}, "
-        f"{response.provenance.device}, {total:.1f} ms, precision {precision}, "
+        f"{response.provenance.runtime} on {response.provenance.device}, {total:.1f} ms, precision {precision}, "
         f"request {response.provenance.request_id}",
         highlight=False,
     )

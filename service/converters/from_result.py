@@ -69,6 +69,7 @@ def _provenance(result: worker_pb2.ImageResult, model: DeployedModel, observatio
         library_versions=known.library_versions,
         arithmetic=result.arithmetic,
         cache=_cache(observation.cache),
+        runtime=result.runtime,
     )
 
 

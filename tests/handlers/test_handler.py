@@ -370,11 +370,20 @@ def test_lost_gpu_ends_the_worker(handler: TorchServeHandler, monkeypatch: pytes
         ask(handler, work(flat(255)))
 
 
+def onnx_error(text: str) -> Exception:
+    """As ONNX Runtime raises it."""
+    module = "onnxruntime.capi.onnxruntime_pybind11_state"
+    error: Exception = type("RuntimeException", (Exception,), {"__module__": module})(text)
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
         (MemoryError(), True),
         (torch.OutOfMemoryError("CUDA out of memory."), True),
+        (onnx_error("Failed to allocate memory for requested buffer of size 9"), True),
+        (onnx_error("another"), False),
         (RuntimeError("[enforce fail at alloc_cpu.cpp:113] DefaultCPUAllocator: can't allocate memory"), True),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
         (ValueError("out of memory"), False),

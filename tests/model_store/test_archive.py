@@ -1,5 +1,6 @@
 """Archives: what is in them, that they can be made again, and what is refused."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -45,6 +46,24 @@ def test_contents(manifest: Path, tmp_path: Path) -> None:
     assert document["preprocessing_digest"].startswith("sha256:")
     assert handler.count("\nclass ") == 1
     assert str(tmp_path).encode() not in path.read_bytes()
+
+
+def test_a_graph_for_onnx_runtime(manifest: Path, tmp_path: Path) -> None:
+    """It is in the archive, and its digest is checked as that of the weights is."""
+    table = '[models.onnx]\ngraph = "graphs/tiny.onnx"\nsha256 = "{}"\n'
+    text = manifest.read_text()
+    manifest.write_text(text + table.format(hashlib.sha256(b"graph").hexdigest()))
+    with pytest.raises(MissingFileError, match=r"^graphs/tiny"):
+        build_all(manifest, tmp_path / "store")
+    (manifest.parent / "graphs").mkdir()
+    (manifest.parent / "graphs" / "tiny.onnx").write_bytes(b"graph")
+    (path,) = build_all(manifest, tmp_path / "store")
+    with zipfile.ZipFile(path) as archive:
+        assert archive.read("fast_path.onnx") == b"graph"
+        assert json.loads(archive.read("model.json"))["graph_sha256"] == hashlib.sha256(b"graph").hexdigest()
+    manifest.write_text(text + table.format("ab" * 32))
+    with pytest.raises(DigestMismatchError, match=r"^tiny: graphs/tiny"):
+        build_all(manifest, tmp_path / "store")
 
 
 def test_same_bytes_anywhere_at_any_time(manifest: Path, tmp_path: Path) -> None:

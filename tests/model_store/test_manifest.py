@@ -28,6 +28,7 @@ def test_defaults_are_filled_in(tmp_path: Path) -> None:
     assert entry.preprocessing.interpolation == "bilinear"
     assert entry.activation == "softmax"
     assert (entry.serving.workers, entry.serving.threads) == (1, None)
+    assert entry.onnx is None
 
 
 def test_default_manifest_loads() -> None:
@@ -64,6 +65,8 @@ def test_default_manifest_loads() -> None:
         ("std = [0.5, 0.5, 0.5]", "std = [0.5]", "models[0].preprocessing.std[1]"),
         ("size = 32", "size = 32\ncolour = 'rgb'", "models[0].preprocessing.colour"),
         (TEXT, TEXT + "[models.serving]\nworkers = 0\n", "models[0].serving.workers"),
+        (TEXT, TEXT + '[models.onnx]\ngraph = "g.onnx"\n', "models[0].onnx.sha256"),
+        (TEXT, TEXT + f'[models.onnx]\ngraph = "g.pt2"\nsha256 = "{DIGEST}"\n', "models[0].onnx.graph"),
         (TEXT, TEXT + TEXT, "models"),
         (TEXT, "models = []", "models"),
         (TEXT, "", "models"),

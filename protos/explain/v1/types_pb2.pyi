@@ -256,7 +256,7 @@ class CacheUse(_message.Message):
     def __init__(self, outcome: _Optional[_Union[CacheOutcome, str]] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Provenance(_message.Message):
-    __slots__ = ("request_id", "model", "model_version", "weights_digest", "preprocessing_digest", "method", "target_layer", "device", "library_versions", "precision", "cache", "arithmetic")
+    __slots__ = ("request_id", "model", "model_version", "weights_digest", "preprocessing_digest", "method", "target_layer", "device", "library_versions", "precision", "cache", "arithmetic", "runtime")
     class LibraryVersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -276,6 +276,7 @@ class Provenance(_message.Message):
     PRECISION_FIELD_NUMBER: _ClassVar[int]
     CACHE_FIELD_NUMBER: _ClassVar[int]
     ARITHMETIC_FIELD_NUMBER: _ClassVar[int]
+    RUNTIME_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     model: str
     model_version: str
@@ -288,7 +289,8 @@ class Provenance(_message.Message):
     precision: Precision
     cache: CacheUse
     arithmetic: str
-    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., weights_digest: _Optional[str] = ..., preprocessing_digest: _Optional[str] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., target_layer: _Optional[str] = ..., device: _Optional[str] = ..., library_versions: _Optional[_Mapping[str, str]] = ..., precision: _Optional[_Union[Precision, str]] = ..., cache: _Optional[_Union[CacheUse, _Mapping]] = ..., arithmetic: _Optional[str] = ...) -> None: ...
+    runtime: str
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., weights_digest: _Optional[str] = ..., preprocessing_digest: _Optional[str] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., target_layer: _Optional[str] = ..., device: _Optional[str] = ..., library_versions: _Optional[_Mapping[str, str]] = ..., precision: _Optional[_Union[Precision, str]] = ..., cache: _Optional[_Union[CacheUse, _Mapping]] = ..., arithmetic: _Optional[str] = ..., runtime: _Optional[str] = ...) -> None: ...
 
 class Timings(_message.Message):
     __slots__ = ("total", "admission", "transport", "decode", "compute", "render", "quality")

@@ -152,7 +152,7 @@ class DescribeResult(_message.Message):
     def __init__(self, model: _Optional[_Union[_types_pb2.Model, _Mapping]] = ..., methods: _Optional[_Iterable[_Union[_types_pb2.MethodInfo, _Mapping]]] = ..., metrics: _Optional[_Iterable[_Union[_types_pb2.MetricInfo, _Mapping]]] = ...) -> None: ...
 
 class ImageResult(_message.Message):
-    __slots__ = ("predictions", "explanations", "image", "resolved_method", "target_layer", "decode", "compute", "render", "handler", "quality", "warnings", "content_digest", "weights_digest", "began", "arithmetic")
+    __slots__ = ("predictions", "explanations", "image", "resolved_method", "target_layer", "decode", "compute", "render", "handler", "quality", "warnings", "content_digest", "weights_digest", "began", "arithmetic", "runtime")
     class BeganEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -175,6 +175,7 @@ class ImageResult(_message.Message):
     WEIGHTS_DIGEST_FIELD_NUMBER: _ClassVar[int]
     BEGAN_FIELD_NUMBER: _ClassVar[int]
     ARITHMETIC_FIELD_NUMBER: _ClassVar[int]
+    RUNTIME_FIELD_NUMBER: _ClassVar[int]
     predictions: _containers.RepeatedCompositeFieldContainer[_types_pb2.ClassScore]
     explanations: _containers.RepeatedCompositeFieldContainer[_types_pb2.Explanation]
     image: _types_pb2.ImageInfo
@@ -190,4 +191,5 @@ class ImageResult(_message.Message):
     weights_digest: str
     began: _containers.ScalarMap[str, int]
     arithmetic: str
-    def __init__(self, predictions: _Optional[_Iterable[_Union[_types_pb2.ClassScore, _Mapping]]] = ..., explanations: _Optional[_Iterable[_Union[_types_pb2.Explanation, _Mapping]]] = ..., image: _Optional[_Union[_types_pb2.ImageInfo, _Mapping]] = ..., resolved_method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., target_layer: _Optional[str] = ..., decode: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., compute: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., render: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., handler: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., quality: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., warnings: _Optional[_Iterable[_Union[_types_pb2.Warning, _Mapping]]] = ..., content_digest: _Optional[bytes] = ..., weights_digest: _Optional[str] = ..., began: _Optional[_Mapping[str, int]] = ..., arithmetic: _Optional[str] = ...) -> None: ...
+    runtime: str
+    def __init__(self, predictions: _Optional[_Iterable[_Union[_types_pb2.ClassScore, _Mapping]]] = ..., explanations: _Optional[_Iterable[_Union[_types_pb2.Explanation, _Mapping]]] = ..., image: _Optional[_Union[_types_pb2.ImageInfo, _Mapping]] = ..., resolved_method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., target_layer: _Optional[str] = ..., decode: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., compute: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., render: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., handler: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., quality: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., warnings: _Optional[_Iterable[_Union[_types_pb2.Warning, _Mapping]]] = ..., content_digest: _Optional[bytes] = ..., weights_digest: _Optional[str] = ..., began: _Optional[_Mapping[str, int]] = ..., arithmetic: _Optional[str] = ..., runtime: _Optional[str] = ...) -> None: ...
