@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from protos.explain.v1 import types_pb2
-from protos.inference import inference_service_pb2 as oip
 from service.throttling import THROTTLED
 from tests.service.fakes import LABELS, MODEL, front
 from tests.service.inference.asking import (
@@ -309,10 +308,3 @@ async def test_bytes_that_are_no_message_are_refused() -> None:
         call = service.channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
         error = await refused(call(b"\xff\xff"))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-
-
-def test_the_generated_code_has_no_use_for_the_default_pool() -> None:
-    """Else a process with another library of the protocol in it would crash."""
-    from google.protobuf import descriptor_pool
-
-    assert oip.DESCRIPTOR.pool is not descriptor_pool.Default()
