@@ -16,7 +16,7 @@ _PREFIX = "WARNING_CODE_"
 
 
 def to_infer_response(
-    answer: Answer, outputs: Iterable[str], precision: Precision, *, request_id: str, raw: bool
+    answer: Answer, outputs: Iterable[str], precision: Precision, request_id: str, raw: bool
 ) -> oip.ModelInferResponse:
     """The answer at a precision: rounded first, so that no tensor holds more than explain.v1 would say.
 

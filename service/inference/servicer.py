@@ -25,7 +25,9 @@ from service.rpc_types import Context
 from service.settings import Settings
 
 NAME = "inference.GRPCInferenceService"
-_LARGE_ANSWER = 64 * 1024  # bytes: from here on, making tensors of them would make other calls wait
+# Bytes: from here on, to make an image of pixels or tensors of an answer would make other calls wait.
+_LARGE_REQUEST = 1024 * 1024
+_LARGE_ANSWER = 64 * 1024
 
 
 class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
@@ -89,7 +91,7 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
         seen = observation.current()
         seen.model = self._catalog.get(request.model_name).name  # refusals count for their model, too
         model = self._catalog.get_ready(request.model_name, request.model_version)
-        question = to_question(request, self._settings.max_image_bytes)
+        question = await self._understand(request)
         _allow(question, seen.caller)
         deadline = answer_by(context, self._settings.default_timeout)
         if question.timeout is not None:
@@ -98,10 +100,16 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
             answer = await self._answer(question.request, model, deadline)
         except InvalidRequestError as error:
             raise in_our_terms(error) from None
-        given = (answer, question.outputs, seen.caller.precision)
+        given = (answer, question.outputs, seen.caller.precision, request.id, question.raw)
         if answer.ByteSize() > _LARGE_ANSWER:
-            return await asyncio.to_thread(to_infer_response, *given, request_id=request.id, raw=question.raw)
-        return to_infer_response(*given, request_id=request.id, raw=question.raw)
+            return await asyncio.to_thread(to_infer_response, *given)
+        return to_infer_response(*given)
+
+    async def _understand(self, request: oip.ModelInferRequest) -> Question:
+        given = (request, self._settings.max_image_bytes)
+        if request.ByteSize() > _LARGE_REQUEST:
+            return await asyncio.to_thread(to_question, *given)
+        return to_question(*given)
 
     async def _answer(
         self, request: api.PredictRequest | api.ExplainRequest, model: DeployedModel, deadline: float

@@ -1,5 +1,6 @@
 """Requests of the Open Inference Protocol, made by hand, and what comes back."""
 
+import hashlib
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +9,7 @@ from protos.explain.v1 import quality_pb2, types_pb2
 from protos.inference import inference_service_pb2 as oip
 from protos.inference import inference_service_pb2_grpc as oip_grpc
 from protos.worker.v1 import worker_pb2
-from tests.service.fakes import MODEL, Front, prediction
+from tests.service.fakes import MODEL, Front, description, prediction
 from tests.service.test_front import IMAGE
 
 CODES = {"FP32": "f", "FP64": "d", "INT64": "q"}
@@ -82,8 +83,10 @@ def unpacked(datatype: str, raw: bytes) -> list[Any]:
 
 
 def whole(request: worker_pb2.WorkRequest) -> worker_pb2.WorkResponse:
-    """An answer with something of everything in it: maps of 2 x 3, one metric without a value, pictures."""
+    """An answer with something of everything in it: maps of 2 x 3, one metric without a value, pictures, digests."""
     response = prediction(request)
+    response.image.content_digest = hashlib.sha256(request.image.image).digest()
+    response.image.weights_digest = description().model.weights_digest
     response.image.predictions[0].probability = PROBABILITY
     for explanation in response.image.explanations:
         explanation.target.probability = PROBABILITY

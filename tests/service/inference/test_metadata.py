@@ -93,7 +93,12 @@ async def test_the_index_lists_the_models_and_their_states() -> None:
 
 async def test_reflection_lists_and_describes_both_pools() -> None:
     """grpcurl finds the protocol's messages as well as those of explain.v1."""
-    names = ("inference.GRPCInferenceService", "explain.v1.ExplanationService", "inference.ModelInferRequest", "no.such")
+    names = (
+        "inference.GRPCInferenceService",
+        "explain.v1.ExplanationService",
+        "inference.ModelInferRequest",
+        "no.such",
+    )
 
     def requests() -> list[reflection_pb2.ServerReflectionRequest]:
         asked = [reflection_pb2.ServerReflectionRequest(file_containing_symbol=name) for name in names]

@@ -40,7 +40,9 @@ async def test_tensors_are_as_precise_as_explain_v1s_answers(tier: str, raw: boo
     ("parameters", "outputs"),
     [({}, ["logits"]), ({"explain": True, "resolution": "input"}, []), ({}, ["overlay_png"]), ({}, ["map_png"])],
 )
-async def test_what_is_too_precise_is_refused(parameters: dict[str, object], outputs: list[str], tmp_path: Path) -> None:
+async def test_what_is_too_precise_is_refused(
+    parameters: dict[str, object], outputs: list[str], tmp_path: Path
+) -> None:
     """Logits, interpolated maps and pictures are PERMISSION_DENIED at coarse precision, and not computed."""
     path = write_clients(tmp_path / "clients.toml", entry("a", "explain", precision="coarse"))
     async with front(clients_file=path) as service:

@@ -5,6 +5,7 @@ The arguments: address, name of a model, file of an image, class index to explai
 
 import asyncio
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,7 @@ async def check(client: InferenceGRPCClient, model: str, tensor: InferInput, tar
     return saliency
 
 
-async def main(address: str, model: str, image: str, target: int) -> None:
-    data = Path(image).read_bytes()
+async def main(address: str, model: str, data: bytes, target: int) -> None:
     async with InferenceGRPCClient(address) as client:
         assert await client.is_server_live()
         assert await client.is_server_ready()
@@ -54,13 +54,18 @@ async def main(address: str, model: str, image: str, target: int) -> None:
         assert np.array_equal(first, second)
         prediction = await client.infer(InferRequest(model, [typed(data)]))
         assert "saliency" not in [output.name for output in prediction.outputs]
-        try:
-            await client.is_model_ready("none")
-        except grpc.RpcError as error:
-            assert error.code() is grpc.StatusCode.NOT_FOUND
-        else:
-            raise AssertionError("a model that does not exist was found")
+        assert await code_of(client.is_model_ready("none")) is grpc.StatusCode.NOT_FOUND
+
+
+async def code_of(call: Coroutine[Any, Any, object]) -> grpc.StatusCode | None:
+    """The status of a call that fails."""
+    try:
+        await call
+    except grpc.RpcError as error:
+        return error.code()
+    return None
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:4], int(sys.argv[4])))
+    address, model, image, target = sys.argv[1:]
+    asyncio.run(main(address, model, Path(image).read_bytes(), int(target)))

@@ -60,13 +60,20 @@ def main(address: str, model: str, image: str, target: int) -> None:
     pixels = np.zeros((8, 6, 3), np.uint8)
     client.infer(model, [InferInput("image", [8, 6, 3], "UINT8").set_data_from_numpy(pixels)])
 
+    error = refused(client, model, encoded(image), {"explain": True, "method": "none"})
+    assert error.status() == "StatusCode.INVALID_ARGUMENT"
+    assert "parameters.method names no method" in error.message()
+
+
+def refused(
+    client: InferenceServerClient, model: str, tensor: InferInput, parameters: dict[str, object]
+) -> InferenceServerException:
+    """What is said to parameters that cannot be."""
     try:
-        client.infer(model, [encoded(image)], parameters={"explain": True, "method": "none"})
+        client.infer(model, [tensor], parameters=parameters)
     except InferenceServerException as error:
-        assert error.status() == "StatusCode.INVALID_ARGUMENT"
-        assert "parameters.method names no method" in error.message()
-    else:
-        raise AssertionError("a method that does not exist was accepted")
+        return error
+    raise AssertionError("it was accepted")
 
 
 if __name__ == "__main__":
