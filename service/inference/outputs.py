@@ -31,7 +31,7 @@ class Output:
     """
 
     datatype: str
-    elements: Callable[[Any], Sequence[float] | Sequence[bytes]]
+    elements: Callable[[Any], Sequence[Any]]
     sizes: tuple[int, ...] = ()
     explains: bool = False
     sent: bool = True

@@ -1,7 +1,7 @@
 """The parameters of a request by their names and types."""
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -67,7 +67,7 @@ class Parameters:
     def fill(self, message: Message) -> None:
         """Set each field of a message that a parameter is named after; one of a list takes "one,two"."""
         for field in message.DESCRIPTOR.fields:
-            kind = _KINDS[field.cpp_type]
+            kind: Any = _KINDS[field.cpp_type]
             value = self.take_count(field.name) if kind is int else self.take(field.name, kind)
             if value is None:
                 continue

@@ -51,10 +51,13 @@ def to_question(request: oip.ModelInferRequest, max_image_bytes: int) -> Questio
     named = _named(request, parameters)
     timeout = _timeout(parameters)
     parameters.take_count("priority")  # which of a client's requests goes first is not for the client to say
+    explain, by_name = parameters.take("explain", bool), _are_explained(named)
+    if explain is False and by_name:
+        parameters.refuse("explain", "must not be false: an output is named that only explanations have")
     asked: api.PredictRequest | api.ExplainRequest
-    if _explains(named, parameters):
+    if explain or by_name:
         asked = _explain_request(named, parameters)
-        outputs = _explain_outputs(named, asked)
+        outputs = _explain_outputs(named, asked, whole=bool(explain))
     else:
         asked = api.PredictRequest()
         outputs = named or tuple(name for name, each in OUTPUTS.items() if not each.explains)
@@ -63,17 +66,17 @@ def to_question(request: oip.ModelInferRequest, max_image_bytes: int) -> Questio
     top_k = parameters.take_count("top_k")
     if top_k is not None:
         asked.top_k = top_k
-    explains = isinstance(asked, api.ExplainRequest)
-    parameters.refuse_left(_UNKNOWN_OF_EXPLANATION if explains else _UNKNOWN_OF_PREDICTION)
+    parameters.refuse_left(_UNKNOWN_OF_EXPLANATION if explain or by_name else _UNKNOWN_OF_PREDICTION)
     if parameters.violations:
         raise refuse(parameters.violations)
     return Question(asked, named, tuple(dict.fromkeys(outputs)), bool(request.raw_input_contents), timeout)
 
 
-def _explain_outputs(named: Sequence[str], request: api.ExplainRequest) -> tuple[str, ...]:
-    """What is named, or else all that is sent, and what was asked for in other ways."""
+def _explain_outputs(named: Sequence[str], request: api.ExplainRequest, *, whole: bool) -> tuple[str, ...]:
+    """What is named, or else all that is sent; the figures that were asked for, and with `whole` the map."""
     sent = [name for name, each in OUTPUTS.items() if each.sent]
-    return (*(named or sent), "saliency", *(QUALITY + metric.name for metric in request.quality.metrics))
+    figures = [QUALITY + metric.name for metric in request.quality.metrics]
+    return (*(named or sent), *(["saliency"] if whole else []), *figures)
 
 
 def _named(request: oip.ModelInferRequest, parameters: Parameters) -> tuple[str, ...]:
@@ -94,14 +97,9 @@ def _timeout(parameters: Parameters) -> float | None:
     return timeout * MICROSECOND if timeout else None
 
 
-def _explains(named: Sequence[str], parameters: Parameters) -> bool:
-    """Whether the request asks for an explanation."""
-    asked = parameters.take("explain", bool)
-    found = [output(name) for name in named]
-    by_name = any(each is not None and each.explains for each in found)
-    if asked is False and by_name:
-        parameters.refuse("explain", "must not be false: an output is named that only explanations have")
-    return bool(asked) or by_name
+def _are_explained(named: Sequence[str]) -> bool:
+    """Whether an output is named that only explanations have."""
+    return any(each is not None and each.explains for each in map(output, named))
 
 
 def _explain_request(named: Sequence[str], parameters: Parameters) -> api.ExplainRequest:

@@ -58,6 +58,7 @@ async def test_a_prediction_is_answered_in_kind(raw: bool) -> None:
         ({"explain": "true"}, ["labels"], ["labels", "saliency"]),
         ({}, ["saliency"], ["saliency"]),
         ({}, ["targets", "saliency", "classes"], ["targets", "saliency", "classes"]),
+        ({}, ["map_to_image"], ["map_to_image"]),
     ],
 )
 async def test_saliency_comes_when_it_is_asked_for(
@@ -71,7 +72,8 @@ async def test_saliency_comes_when_it_is_asked_for(
         assert service.worker.requests[0].image.method.WhichOneof("method") == "grad_cam"
     found = tensors(response)
     assert list(found) == names
-    assert found["saliency"] == ("FP32", [1, 1, 2, 3], pytest.approx(VALUES))
+    if "saliency" in found:
+        assert found["saliency"] == ("FP32", [1, 1, 2, 3], pytest.approx(VALUES))
     if "targets" in found:
         assert found["targets"] == ("INT64", [1, 1], [1])
     if "map_to_image" in found:
@@ -134,7 +136,7 @@ async def test_pictures_are_outputs_when_named() -> None:
         response = await stub_of(service).ModelInfer(ask(parameters={"target": 1}, outputs=["overlay_png"]))
         sent = service.worker.requests[0].image.output
     assert (sent.overlay_png, sent.map_png) == (True, False)
-    assert tensors(response)["overlay_png"] == ("BYTES", [1, 1], [b"picture"])
+    assert tensors(response) == {"overlay_png": ("BYTES", [1, 1], [b"picture"])}
 
 
 @pytest.mark.parametrize("raw", [True, False], ids=["raw", "typed"])
