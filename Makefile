@@ -28,6 +28,14 @@ $(VENV)/.dev: $(VENV)/.worker
 	@$(PIP) -c constraints.txt --no-deps torchvision timm grad-cam torchcam zennit
 	@touch $@
 
+# Stock clients of the Open Inference Protocol, for their tests: they want another protobuf, so they live apart.
+STOCK := tests/service/inference/stock/requirements.txt
+$(VENV)/.clients: $(VENV)/.worker $(STOCK)
+	@echo "installing the stock clients"
+	@$(PYTHON) -m venv $(VENV)/clients
+	@$(VENV)/clients/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $(STOCK) \
+		&& touch $@ || echo "the stock clients cannot be installed: their tests will be skipped"
+
 .PHONY: setup
 setup: $(VENV)/.worker ## Install what the service needs into .venv
 
@@ -40,7 +48,7 @@ serve: $(VENV)/.worker ## Run the service until Ctrl-C
 	@$(BIN)/whylight serve
 
 .PHONY: test
-test: $(VENV)/.dev lint ## Check the code and pass all tests
+test: $(VENV)/.dev $(VENV)/.clients lint ## Check the code and pass all tests
 	@$(BIN)/python -m pytest
 
 .PHONY: lint

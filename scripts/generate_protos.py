@@ -20,7 +20,10 @@ from grpc_tools import protoc
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
 # buf's rules want `package explain.v1` in explain/v1; Python imports it from the room's own name.
-IMPORT = re.compile(r"^(from|import) (explain|worker)\.v1\b", re.MULTILINE)
+IMPORT = re.compile(r"^(from|import) (explain\.v1|worker\.v1|inference)\b", re.MULTILINE)
+# Clients of the Open Inference Protocol register a package of this name, too: in one pool the second would be refused.
+OWN_POOL = "inference"
+DEFAULT_POOL = "_descriptor_pool.Default()"
 GOOGLES = (
     "google/longrunning/operations.proto",
     "google/rpc/status.proto",
@@ -65,7 +68,10 @@ def generate(copy: Copy, target: Path) -> None:
             if protoc.main(["protoc", *includes, *options]) != 0:
                 sys.exit("protoc failed")
     for path in generated(target):
-        path.write_text(HEADER + IMPORT.sub(rf"\1 {copy.package}.\2.v1", path.read_text()))
+        text = IMPORT.sub(rf"\1 {copy.package}.\2", path.read_text())
+        if path.parent.name == OWN_POOL:
+            text = text.replace(DEFAULT_POOL, "_descriptor_pool.DescriptorPool()")
+        path.write_text(HEADER + text)
 
 
 def copy_google_protos(folder: Path) -> None:

@@ -61,6 +61,11 @@ class Drain:
             self._accepted.discard(task)
             self._changed.set()
 
+    @property
+    def begun(self) -> bool:
+        """Whether new calls are refused."""
+        return self._begun
+
     async def finish(self, timeout: float) -> int:
         """Refuse new calls, and wait until the accepted ones are answered.
 

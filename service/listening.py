@@ -11,8 +11,12 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
 from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
+from protos.inference import inference_service_pb2_grpc as oip_grpc
 from service.identity.tls import server_credentials
 from service.identity.watched import UnusableFileError
+from service.inference.reflected import BothPools
+from service.inference.servicer import NAME as INFERENCE
+from service.inference.servicer import InferenceServicer
 from service.jobs.servicer import NAME as OPERATIONS
 from service.jobs.servicer import OperationsServicer
 from service.metrics import Metrics
@@ -30,6 +34,7 @@ class Servicers:
 
     explanations: ExplanationServicer
     operations: OperationsServicer
+    inference: InferenceServicer
     health: health.aio.HealthServicer
 
 
@@ -50,8 +55,10 @@ def grpc_server(
     server = grpc.aio.server(interceptors=interceptors, options=options)
     api_grpc.add_ExplanationServiceServicer_to_server(servicers.explanations, server)  # type: ignore[no-untyped-call]
     operations_pb2_grpc.add_OperationsServicer_to_server(servicers.operations, server)
+    oip_grpc.add_GRPCInferenceServiceServicer_to_server(servicers.inference, server)  # type: ignore[no-untyped-call]
     health_pb2_grpc.add_HealthServicer_to_server(servicers.health, server)
-    reflection.enable_server_reflection((SERVICE, OPERATIONS, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    names = (SERVICE, OPERATIONS, INFERENCE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server, BothPools())
     try:
         port = _listen(server, settings)
     except UnusableFileError as error:

@@ -13,6 +13,7 @@ from service.costs import Costs
 from service.draining import Drain, DrainInterceptor
 from service.explaining import Explaining
 from service.identity.interceptor import IdentityInterceptor
+from service.inference.servicer import InferenceServicer
 from service.interceptors import CallInterceptor
 from service.jobs.jobs import Jobs
 from service.jobs.servicer import OperationsServicer
@@ -63,12 +64,13 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         gate = await enter(parts.identity(settings))
         traces = await enter(parts.traces_of(settings))
         jobs = await enter(parts.jobs_of(settings, catalog, explaining, gate, metrics, traces))
+        drain = Drain()
         servicers = Servicers(
             ExplanationServicer(settings, catalog, explaining, Streaming(explaining, work), jobs, costs),
             OperationsServicer(jobs, settings.default_timeout),
+            InferenceServicer(settings, catalog, explaining, lambda: drain.begun),
             health.aio.HealthServicer(),
         )
-        drain = Drain()
         interceptors = [
             ThrottleInterceptor(Throttle(), metrics.throttled_call),
             CallInterceptor(metrics, traces),

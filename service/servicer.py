@@ -1,6 +1,5 @@
 """The public procedures: each checks its request, has the work done, and converts the answer."""
 
-import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -15,16 +14,13 @@ from service.converters import to_command
 from service.converters.expected_cost import expected_cost
 from service.converters.to_stream import to_stream_options
 from service.costs import Costs
+from service.deadlines import answer_by
 from service.errors import InvalidRequestError
 from service.explaining import Explaining
 from service.jobs.jobs import Jobs
 from service.rpc_types import Context
 from service.settings import Settings
 from service.streaming import Streaming
-
-# Seconds, or a tenth of the time where that is less, for the news of a missed deadline to reach the client. Else its
-# own library would end the call, or, its clock being a little behind, say CANCELLED.
-ANSWER_MARGIN = 0.05
 
 
 class ExplanationServicer(api_grpc.ExplanationServiceServicer):
@@ -115,11 +111,7 @@ class ExplanationServicer(api_grpc.ExplanationServiceServicer):
         return self._catalog.get_ready(request.model, request.model_version)
 
     def _deadline(self, context: Context) -> float:
-        """Just before the client stops waiting, so that it hears why; a time of time.monotonic()."""
-        remaining = context.time_remaining()
-        if remaining is None:
-            return time.monotonic() + self._settings.default_timeout
-        return time.monotonic() + remaining - min(ANSWER_MARGIN, remaining / 10)
+        return answer_by(context, self._settings.default_timeout)
 
 
 def _summary(model: DeployedModel) -> types_pb2.Model:

@@ -24,7 +24,13 @@ from service.status_details import to_abort
 
 # The calls that ask for work.
 THROTTLED = frozenset(
-    f"/explain.v1.ExplanationService/{name}" for name in ("Predict", "Explain", "StreamExplain", "CreateExplanationJob")
+    (
+        *(
+            f"/explain.v1.ExplanationService/{name}"
+            for name in ("Predict", "Explain", "StreamExplain", "CreateExplanationJob")
+        ),
+        "/inference.GRPCInferenceService/ModelInfer",
+    )
 )
 MEMORY = 2.0  # seconds after which a call counts for 1/e of what it did
 GENEROSITY = 2.0  # how many calls are let in for each that finds room: so it is seen at once when there is room again

@@ -20,7 +20,8 @@ from service.observation import observed
 from service.rpc_types import Context, Handler, shape_of
 from service.status_details import to_abort
 
-OURS = ("/explain.v1.", "/google.longrunning.")  # prefixes of what is observed, and answered at a precision
+# Prefixes of what is observed, and answered at a precision.
+OURS = ("/explain.v1.", "/google.longrunning.", "/inference.")
 _LARGE_ANSWER = 64 * 1024  # bytes: from here on, rounding would make other calls wait
 
 logger = logging.getLogger(__name__)

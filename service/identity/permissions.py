@@ -6,6 +6,7 @@ from service.identity.caller import Role
 
 _API = "/explain.v1.ExplanationService/"
 _OPERATIONS = "/google.longrunning.Operations/"
+_INFERENCE = "/inference.GRPCInferenceService/"
 _HEALTH = "/grpc.health.v1.Health/"
 _EVERY_ROLE = frozenset(Role)
 _EXPLAINING = frozenset({Role.EXPLAIN, Role.ADMIN})
@@ -25,12 +26,19 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {
     f"{_OPERATIONS}DeleteOperation": _EXPLAINING,
     f"{_OPERATIONS}CancelOperation": _EXPLAINING,
     f"{_OPERATIONS}WaitOperation": _EXPLAINING,
+    f"{_INFERENCE}ServerMetadata": _EVERY_ROLE,
+    f"{_INFERENCE}ModelReady": _EVERY_ROLE,
+    f"{_INFERENCE}ModelMetadata": _EVERY_ROLE,
+    f"{_INFERENCE}RepositoryIndex": _EVERY_ROLE,
+    # A prediction. What asks for an explanation needs the roles of EXPLAIN besides: its servicer looks.
+    f"{_INFERENCE}ModelInfer": frozenset({Role.PREDICT, Role.EXPLAIN, Role.ADMIN}),
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _EVERY_ROLE,
 }
 
 # Without credentials: whatever watches a server's health has none.
-OPEN = frozenset({f"{_HEALTH}Check", f"{_HEALTH}Watch"})
+OPEN = frozenset({f"{_HEALTH}Check", f"{_HEALTH}Watch", f"{_INFERENCE}ServerLive", f"{_INFERENCE}ServerReady"})
 
+EXPLAIN = f"{_API}Explain"
 CREATE_JOB = f"{_API}CreateExplanationJob"
 
 

@@ -21,6 +21,7 @@ from service.draining import Drain, DrainInterceptor
 from service.explaining import Explaining
 from service.identity.interceptor import IdentityInterceptor
 from service.identity.quotas import Quotas
+from service.inference.servicer import InferenceServicer
 from service.interceptors import CallInterceptor
 from service.jobs.jobs import Jobs
 from service.jobs.servicer import OperationsServicer
@@ -230,7 +231,9 @@ async def front(
             IdentityInterceptor(gate),
             DrainInterceptor(made.drain),
         ]
-        server, made.address = grpc_server(chosen, Servicers(servicer, operations, made.health), interceptors)
+        inference = InferenceServicer(chosen, made.catalog, made.explaining, lambda: made.drain.begun)
+        servicers = Servicers(servicer, operations, inference, made.health)
+        server, made.address = grpc_server(chosen, servicers, interceptors)
         await server.start()
         await made.monitor.look()
         async with open_channel(made.address, credentials) as channel:

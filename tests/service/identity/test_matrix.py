@@ -10,14 +10,17 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from protos.explain.v1 import explanation_service_pb2 as api
+from protos.inference import inference_service_pb2 as oip
 from service.identity.caller import Role
 from service.identity.permissions import OPEN, PERMISSIONS, may_call
 from tests.service.fakes import MODEL, Front, front
 from tests.service.identity.people import bearer, one_of_each_role
+from tests.service.inference.asking import ask
 from tests.service.test_front import IMAGE, details, explain
 
 API = "/explain.v1.ExplanationService"
 OPERATIONS = "/google.longrunning.Operations"
+INFERENCE = "/inference.GRPCInferenceService"
 HEALTH = "/grpc.health.v1.Health"
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 
@@ -36,6 +39,13 @@ EXPECTED = {
     f"{API}/GetModel": {"predict", "explain", "audit", "admin"},
     f"{API}/ListMethods": {"predict", "explain", "audit", "admin"},
     f"{API}/ListMetrics": {"predict", "explain", "audit", "admin"},
+    f"{INFERENCE}/ServerLive": {"predict", "explain", "audit", "admin", "nobody", "wrong"},
+    f"{INFERENCE}/ServerReady": {"predict", "explain", "audit", "admin", "nobody", "wrong"},
+    f"{INFERENCE}/ServerMetadata": {"predict", "explain", "audit", "admin"},
+    f"{INFERENCE}/ModelReady": {"predict", "explain", "audit", "admin"},
+    f"{INFERENCE}/ModelMetadata": {"predict", "explain", "audit", "admin"},
+    f"{INFERENCE}/RepositoryIndex": {"predict", "explain", "audit", "admin"},
+    f"{INFERENCE}/ModelInfer": {"predict", "explain", "admin"},
     f"{HEALTH}/Check": {"predict", "explain", "audit", "admin", "nobody", "wrong"},
     f"{HEALTH}/Watch": {"predict", "explain", "audit", "admin", "nobody", "wrong"},
     REFLECTION: {"predict", "explain", "audit", "admin"},
@@ -54,6 +64,13 @@ REQUESTS = {
     "GetModel": api.GetModelRequest(model=MODEL),
     "ListMethods": api.ListMethodsRequest(),
     "ListMetrics": api.ListMetricsRequest(),
+    "ServerLive": oip.ServerLiveRequest(),
+    "ServerReady": oip.ServerReadyRequest(),
+    "ServerMetadata": oip.ServerMetadataRequest(),
+    "ModelReady": oip.ModelReadyRequest(name=MODEL),
+    "ModelMetadata": oip.ModelMetadataRequest(name=MODEL),
+    "RepositoryIndex": oip.RepositoryIndexRequest(),
+    "ModelInfer": ask(),
     "Check": health_pb2.HealthCheckRequest(),
     "Watch": health_pb2.HealthCheckRequest(),
     "ServerReflectionInfo": reflection_pb2.ServerReflectionRequest(list_services=""),
@@ -74,6 +91,7 @@ def procedures() -> list[tuple[str, bool, bool]]:
     services = [
         api.DESCRIPTOR.services_by_name["ExplanationService"],
         operations_pb2.DESCRIPTOR.services_by_name["Operations"],
+        oip.DESCRIPTOR.services_by_name["GRPCInferenceService"],
         health_pb2.DESCRIPTOR.services_by_name["Health"],
         reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"],
     ]

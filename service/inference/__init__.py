@@ -1,0 +1,1 @@
+"""The Open Inference Protocol: what explain.v1 does, for clients that know only tensors."""

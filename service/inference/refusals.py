@@ -1,0 +1,53 @@
+"""What is wrong with a request, said in the protocol's own terms.
+
+Stock clients show nothing but a status's text. So it holds every violation, which explain.v1 leaves to the details.
+"""
+
+import re
+from collections.abc import Iterable
+from itertools import islice
+
+from service.errors import InvalidRequestError, Violation
+
+_MOST = 8  # violations that are told: a status has to fit into a header
+_HARMLESS_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+# From the fields of explain.v1's requests to those of ModelInferRequest; the first that fits counts.
+_FIELDS = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"image", "inputs[0]"),
+        (r"targets\.top_k", "parameters.target_top_k"),
+        (r"targets\..*", "parameters.target"),
+        (r"method\.\w+\.(.*)", r"parameters.\1"),
+        (r"quality\.metrics\b.*", "parameters.quality"),
+        (r"quality\.compare_with\b.*", "parameters.compare_with"),
+        (r"output\.(\w+)", r"parameters.\1"),
+        (r"(\w+)", r"parameters.\1"),
+    )
+)
+
+
+def refuse(violations: Iterable[Violation], reason: str | None = None) -> InvalidRequestError:
+    """The error that names the violations, the first few where there are many."""
+    found = tuple(islice(violations, _MOST))
+    text = "; ".join(f"{each.field} {each.description}" for each in found)
+    return InvalidRequestError(f"unacceptable: {text}", found, reason=reason)
+
+
+def shown(name: str) -> str:
+    """A name out of a request as it may stand in an answer."""
+    return name if _HARMLESS_NAME.fullmatch(name) else "?"
+
+
+def in_our_terms(error: InvalidRequestError) -> InvalidRequestError:
+    """What is wrong with the request to explain.v1 that a request was made into, said of the request itself."""
+    if not error.violations:
+        return error
+    return refuse((Violation(_renamed(each.field), each.description) for each in error.violations), error.reason)
+
+
+def _renamed(field: str) -> str:
+    for pattern, replacement in _FIELDS:
+        if pattern.fullmatch(field):
+            return pattern.sub(replacement, field)
+    return field
