@@ -22,7 +22,7 @@ HEAD = """\
 # API reference
 
 Made from the comments of `protos/explain/v1/` when these pages are built. A field that is not sent has its type's zero;
-one that is *optional* can be told from that. [How errors are told](../operations.md), [who may call what](../security.md).
+one that is *optional* can be told from that. [Who may call what](../security.md#clients-and-tokens).
 """
 Field = pb.FieldDescriptorProto
 # Field numbers of descriptor.proto, of which the path to a comment is made.

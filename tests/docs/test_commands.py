@@ -6,9 +6,9 @@ import shlex
 from functools import cache
 from pathlib import Path
 
-import click
 import pytest
 import typer
+from typer.core import TyperGroup
 
 from service.cli import app
 from service.plugins import add_commands
@@ -22,7 +22,9 @@ def words_after(line: str, program: str) -> list[list[str]]:
     """The arguments of each call of a program in a line of shell."""
     if not re.search(rf"\b{program}\b", line):
         return []
-    split = shlex.shlex(line.replace("$(", " ").replace("`", " ").replace(")", " "), posix=True, punctuation_chars="|&;<>")
+    split = shlex.shlex(
+        line.replace("$(", " ").replace("`", " ").replace(")", " "), posix=True, punctuation_chars="|&;<>"
+    )
     split.whitespace_split = True
     calls: list[list[str]] = []
     call: list[str] | None = None
@@ -38,19 +40,19 @@ def words_after(line: str, program: str) -> list[list[str]]:
 
 
 @cache
-def root_command() -> click.Group:
+def root_command() -> TyperGroup:
     """`whylight` with what other packages add to it."""
     add_commands(app)
     command = typer.main.get_command(app)
-    assert isinstance(command, click.Group)
+    assert isinstance(command, TyperGroup)
     return command
 
 
 def refusal(words: list[str]) -> str | None:
     """What is wrong with the arguments of `whylight`; None when nothing is. Values are not looked at."""
-    command: click.Command = root_command()
+    command = root_command()
     words = list(words)
-    while isinstance(command, click.Group):
+    while isinstance(command, TyperGroup):
         if not words:
             return "a command is missing"
         found = command.commands.get(words.pop(0))
@@ -67,7 +69,9 @@ MAKE = [(page, words) for page, line in LINES for words in words_after(line, "ma
 PYTHON = [(page, words) for page, line in LINES for words in words_after(line, "python")]
 
 
-@pytest.mark.parametrize(("page", "words"), WHYLIGHT, ids=lambda each: name_of(each) if isinstance(each, Path) else None)
+@pytest.mark.parametrize(
+    ("page", "words"), WHYLIGHT, ids=lambda each: name_of(each) if isinstance(each, Path) else None
+)
 def test_whylight_commands_exist(page: Path, words: list[str]) -> None:
     """Each with all of its options."""
     assert refusal(words) is None, f"{name_of(page)}: whylight {shlex.join(words)}"

@@ -10,7 +10,9 @@ def test_what_a_row_says() -> None:
     assert "| `image` | [ImageInfo](#ImageInfo) | 2 |" in text
     assert "| `library_versions` | map of string to string | 16 | " in text
     assert "(One of *method*.) Grad-CAM, Selvaraju et al. 2017." in text
-    assert "| `StreamExplain` | [StreamExplainRequest](#StreamExplainRequest) | stream of [StreamExplainResponse]" in text
+    assert (
+        "| `StreamExplain` | [StreamExplainRequest](#StreamExplainRequest) | stream of [StreamExplainResponse]" in text
+    )
     assert "| `DATA_TYPE_UINT8` | 2 | Unsigned integers." in text
     assert text.index("## explanation_service.proto") < text.index("## job.proto")
 

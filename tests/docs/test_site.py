@@ -15,7 +15,9 @@ from tests.docs.pages import ROOT
 
 pytest.importorskip("mkdocs", reason="needs the extra docs")
 
-ELSEWHERE = re.compile(r"""<(?:script|link|img|iframe|source)\b[^>]*?(?:src|href)=["']?(?:https?:)?//|@import|url\(["']?(?:https?:)?//""")
+ELSEWHERE = re.compile(
+    r"""<(?:script|link|img|iframe|source)\b[^>]*?(?:src|href)=["']?(?:https?:)?//|@import|url\(["']?(?:https?:)?//"""
+)
 
 
 @pytest.fixture(scope="module")
