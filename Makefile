@@ -52,8 +52,7 @@ lint: $(VENV)/.dev ## ruff, mypy, import contracts, generated code up to date
 
 .PHONY: docs
 docs: $(VENV)/.dev ## Build the site of docs/ into build/site
-	@$(BIN)/python -m mkdocs build --strict --quiet
-	@echo "build/site/index.html"
+	@$(BIN)/python -m mkdocs build --strict
 
 .PHONY: protos
 protos: $(VENV)/.dev ## Generate the Python code of protos/
