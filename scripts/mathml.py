@@ -17,7 +17,7 @@ INLINE = r"(?<![\\$\w])\$(?![\s$])([^$]+?)(?<!\s)\$(?![\w$])"
 BEFORE_ESCAPES = 185  # and behind code, which may hold dollars: markdown.inlinepatterns has 190 and 180 for these
 
 
-class Formula(InlineProcessor):
+class Formula(InlineProcessor):  # type: ignore[misc] # Markdown has no types
     """One of the two forms."""
 
     def __init__(self, pattern: str, display: str, md: markdown.Markdown) -> None:
@@ -26,7 +26,7 @@ class Formula(InlineProcessor):
         self.compiled_re = re.compile(pattern, re.DOTALL)
         self._display = display
 
-    def handleMatch(  # type: ignore[override]  # noqa: N802 - Markdown's own name
+    def handleMatch(  # noqa: N802 - Markdown's own name
         self, match: re.Match[str], data: str
     ) -> tuple[Element | str, int, int]:
         """The formula's place is kept by the stash, because MathML is no Markdown."""
@@ -34,7 +34,7 @@ class Formula(InlineProcessor):
         return self.md.htmlStash.store(mathml), match.start(0), match.end(0)
 
 
-class MathML(Extension):
+class MathML(Extension):  # type: ignore[misc]
     """What mkdocs.yml names."""
 
     def extendMarkdown(self, md: markdown.Markdown) -> None:  # noqa: N802 - Markdown's own name

@@ -27,7 +27,7 @@ def replaced(path: Path, old: str, new: str) -> None:
 def run(folder: Path, *command: str) -> str:
     """Run Python in the copy; everything that it prints."""
     done = subprocess.run(
-        [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=200, check=False
+        [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=280, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -54,6 +54,15 @@ def test_the_example_passes_the_contract_test(tmp_path: Path) -> None:
     run(tmp_path, "scripts/generate_protos.py")
     assert f"    {NAME}: GradientTimesInput" in (proto.parent / "method_pb2.pyi").read_text(encoding="utf-8")
     said = run(
-        tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/explainers/test_contract.py", "-k", NAME
+        tmp_path,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "tests/explainers/test_contract.py",
+        "-k",
+        NAME,
+        "--durations=5",
     )
     assert re.search(r"^[3-9]\d passed|^\d{3} passed", said, re.MULTILINE), said
