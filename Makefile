@@ -24,7 +24,7 @@ $(VENV)/.worker: pyproject.toml constraints.txt client/pyproject.toml
 # The last five would bring builds of torch of their own: everything else they need is in the extra.
 $(VENV)/.dev: $(VENV)/.worker
 	@echo "installing the development tools"
-	@$(PIP) -c constraints.txt --editable '.[worker,onnx,export,tracing,train,dev,oracles]'
+	@$(PIP) -c constraints.txt --editable '.[worker,onnx,export,tracing,train,dev,docs,oracles]'
 	@$(PIP) -c constraints.txt --no-deps torchvision timm grad-cam torchcam zennit
 	@touch $@
 
@@ -57,6 +57,10 @@ lint: $(VENV)/.dev ## ruff, mypy, import contracts, generated code up to date
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python scripts/generate_protos.py --check
+
+.PHONY: docs
+docs: $(VENV)/.dev ## Build the site of docs/ into build/site
+	@$(BIN)/python -m mkdocs build --strict
 
 .PHONY: protos
 protos: $(VENV)/.dev ## Generate the Python code of protos/

@@ -61,6 +61,7 @@ class Method(Protocol):
 
 
 METHODS: dict[str, type[Method]] = {}
+"""Every method by its name."""
 
 MethodType = TypeVar("MethodType", bound=type[Method])
 

@@ -23,6 +23,7 @@ class Classes:
 
 
 Targets = TopK | Classes
+"""What to explain of one image."""
 
 
 def resolve(targets: Sequence[Targets], logits: Tensor) -> list[tuple[int, ...]]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from quality.evidence import Evidence, Need
 
 Direction = Literal["higher", "lower"]
+"""Which values the field calls better."""
 
 
 class Unit(StrEnum):

@@ -5,6 +5,7 @@ from typing import TypeVar
 from quality.metric import Metric
 
 METRICS: dict[str, type[Metric]] = {}
+"""Every metric by its name."""
 
 MetricType = TypeVar("MetricType", bound=type[Metric])
 
