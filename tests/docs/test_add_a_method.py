@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.docs.pages import DOCS, ROOT, fenced
 
 NAME = "gradient_times_input"
-COPIED = ("explainers", "protos", "scripts", "tests/explainers")
+COPIED = ("client", "explainers", "protos", "scripts", "tests/explainers")
 
 
 def blocks(language: str) -> list[str]:

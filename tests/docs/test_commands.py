@@ -14,13 +14,14 @@ from service.cli import app
 from service.plugins import add_commands
 from tests.docs.pages import ROOT, name_of, shell_lines
 
+OTHERS = ("kubectl ",)  # to them, our names are those of things
 SEPARATORS = {"|", "||", "&&", ";", ">", ">>", "<", "2>", "&"}
 LINES = [(page, line) for page, line in shell_lines() if line]
 
 
 def words_after(line: str, program: str) -> list[list[str]]:
     """The arguments of each call of a program in a line of shell."""
-    if not re.search(rf"\b{program}\b", line):
+    if line.startswith(OTHERS) or not re.search(rf"\b{program}\b", line):
         return []
     split = shlex.shlex(
         line.replace("$(", " ").replace("`", " ").replace(")", " "), posix=True, punctuation_chars="|&;<>"
