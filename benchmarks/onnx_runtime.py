@@ -9,6 +9,8 @@ Graphs are exported once and kept in `--graphs`: exporting takes minutes on a sl
 """
 
 import argparse
+import shlex
+import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -27,6 +29,7 @@ from model_store.digits.models import load_model
 from runtimes import load_fast_path
 from runtimes.export import export
 from runtimes.session import open_session, version
+from runtimes.trace import traceable
 from tests.real_networks import architectures, prepared
 
 RANDOM = "resnet50"
@@ -80,7 +83,7 @@ def subject(name: str) -> Subject:
 
 def export_plain(model: nn.Module, inputs: Tensor, path: Path) -> None:
     """The bare network as anybody would export it."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), traceable():
         warnings.simplefilter("ignore")
         batch = torch.export.Dim("batch")
         program = torch.onnx.export(
@@ -132,7 +135,10 @@ def difference(found: Subject, fast: Path) -> tuple[float, float]:
 
 
 def report(
-    results: Mapping[tuple[str, int], Comparison], differences: Mapping[str, tuple[float, float]], command: str
+    results: Mapping[tuple[str, int], Comparison],
+    differences: Mapping[str, tuple[float, float]],
+    command: str,
+    clock: str,
 ) -> str:
     """The section of docs/performance.md."""
     rows = [
@@ -143,7 +149,7 @@ def report(
     return "\n\n".join(
         [
             f"`{command}`",
-            f"{machine()}, onnxruntime {version()}. Median (25th-75th percentile) of paired ratios.",
+            f"{machine()}, onnxruntime {version()}. {clock} time. Median (25th-75th percentile) of paired ratios.",
             table(["network", "batch", ORT_FORWARD, *COLUMNS], rows),
             "Largest difference from torch, over every image of the network:",
             table(["network", "probability", "value of a map"], parity),
@@ -176,8 +182,8 @@ def main() -> None:
                 title=f"{name}, batch {batch}",
                 clock=time.process_time if arguments.cpu_time else time.perf_counter,
             )
-    command = "python -m benchmarks.onnx_runtime" + (" --cpu-time" if arguments.cpu_time else "")
-    text = report(results, differences, command)
+    command = shlex.join(["python", "-m", "benchmarks.onnx_runtime", *sys.argv[1:]])
+    text = report(results, differences, command, "Processor" if arguments.cpu_time else "Wall-clock")
     print(text)
     if arguments.output:
         fill(arguments.output, "onnx_runtime", text)

@@ -49,7 +49,7 @@ def trace(network: Network) -> Program:
     kind: Kind = "cam" if head is not None and layer in head.names else "grad_cam"
     images = torch.rand(BATCH, 3, *network.input_size, device=network.device)
     classes = torch.zeros(BATCH, TARGETS if kind == "cam" else 1, dtype=torch.int64, device=network.device)
-    with _traceable():
+    with traceable():
         module = make_fx(
             _program(network, layer, kind),
             decomposition_table=decompositions(),
@@ -94,7 +94,7 @@ def _seeds(chosen: Tensor, logits: Tensor) -> Tensor:
 
 
 @contextmanager
-def _traceable() -> Iterator[None]:
+def traceable() -> Iterator[None]:
     """Take attention in its parts, and let `len(tensor)` be a size that may change.
 
     For all threads: export where nothing else computes.
