@@ -119,8 +119,9 @@ def _stages(results: Results) -> str:
     rows = []
     for case, clients, blocks in _rows(results):
         found = blocks[SERVICE]
+        counts = [len(block.latencies) for block in found]
         whole = statistics.mean(each for block in found for each in block.latencies)
-        stages = {name: statistics.mean(block.stages[name] for block in found) for name in STAGES}
+        stages = {name: statistics.fmean([block.stages[name] for block in found], counts) for name in STAGES}
         stages["render"] += stages.pop("quality")
         shares = [*stages.values(), whole - sum(stages.values())]
         rows.append([case.model, case.work, clients, _ms(whole), *(f"{share / whole:.0%}" for share in shares)])

@@ -101,7 +101,8 @@ def _settings(supervisor: Supervisor) -> dict[str, object]:
 def _bare(archives: Path, ready: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     """The bare server with its address."""
     command = [sys.executable, "-m", "benchmarks.service.bare", "--archives", str(archives), "--ready", str(ready)]
-    process = subprocess.Popen(command)  # noqa: S603 - our own
+    # A session of its own, as TorchServe has: Linux shares busy processors by session.
+    process = subprocess.Popen(command, start_new_session=True)  # noqa: S603 - our own
     try:
         deadline = time.monotonic() + START_TIMEOUT
         while not ready.exists():
