@@ -6,6 +6,7 @@ from service.cache.metrics import CacheMetrics
 from service.job_metrics import JobMetrics
 from service.observation import Observation
 from service.quality_metrics import QualityMetrics
+from service.throttling import THROTTLED
 
 REJECTIONS = ("QUEUE_FULL", "DEADLINE_TOO_SHORT")
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -74,6 +75,8 @@ class Metrics:
             ("rpc",),
             registry=registry,
         )
+        for path in THROTTLED:
+            self.throttled.labels(path.rpartition("/")[2])
         self.cancelled_work_seconds = Histogram(
             "whylight_cancelled_work_seconds",
             "Time that a worker went on after nobody waited any more: the client went away, or the deadline passed.",

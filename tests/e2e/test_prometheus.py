@@ -13,6 +13,7 @@ import pytest
 
 from protos.explain.v1 import explanation_service_pb2 as api
 from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
+from protos.explain.v1 import method_pb2
 from service.launch import Launched
 from tests.deploy.prometheus_tools import ToolsMissingError, find_tools
 from tests.deploy.queries import (
@@ -38,12 +39,16 @@ SECONDS = 20.0
 
 
 def send_some(stub: api_grpc.ExplanationServiceStub) -> None:
-    """Predictions, explanations, a listing, and the mistakes that clients make."""
+    """Predictions, explanations, a job, a listing, a call given up, and the mistakes that clients make."""
     for model in MODELS:
         for no_cache in (True, False):
             stub.Predict(api.PredictRequest(model=model, image=IMAGE, no_cache=no_cache))
             stub.Explain(explain(model=model, no_cache=no_cache))
     stub.ListModels(api.ListModelsRequest())
+    stub.CreateExplanationJob(api.CreateExplanationJobRequest(request=explain()))
+    cancelled = stub.Explain.future(explain(method=method_pb2.Method(opti_cam=method_pb2.OptiCam()), no_cache=True))
+    time.sleep(0.1)
+    cancelled.cancel()
     for wrong in (explain(model="nobody"), explain(b"no image")):
         with contextlib.suppress(grpc.RpcError):
             stub.Explain(wrong)
