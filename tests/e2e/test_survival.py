@@ -33,6 +33,14 @@ KINDS: dict[str, Callable[[psutil.Process], bool]] = {
 }
 
 
+def _is(process: psutil.Process, kind: str) -> bool:
+    """Whether a process is of a kind; one that has just ended is of none."""
+    try:
+        return KINDS[kind](process)
+    except psutil.NoSuchProcess:
+        return False
+
+
 class Survivor:
     """The program under test, and what can be seen of it from outside."""
 
@@ -85,7 +93,7 @@ class Survivor:
 
     def find(self, kind: str) -> psutil.Process | None:
         """The living guardian, java or worker; None when there is none."""
-        return next((process for process in self.marked() if KINDS[kind](process)), None)
+        return next((process for process in self.marked() if _is(process, kind)), None)
 
     def kill(self, kind: str) -> None:
         """Send kill -9 to the living guardian, java or worker."""

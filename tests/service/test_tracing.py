@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import torch
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -257,7 +258,7 @@ async def test_nothing_that_a_client_sent_is_in_a_span() -> None:
 def worker(tmp_path_factory: pytest.TempPathFactory) -> Worker:
     """The real worker with a tiny network, in this process."""
     folder = tmp_path_factory.mktemp("tiny")
-    model = load_model(unpack(write_tiny(folder), folder), "cpu")  # type: ignore[arg-type]
+    model = load_model(unpack(write_tiny(folder), folder), torch.device("cpu"))
     assert isinstance(model.network, Network)
     return Worker(model, Limits())
 
