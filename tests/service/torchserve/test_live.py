@@ -155,7 +155,7 @@ async def test_a_model_that_torchserve_gave_up_comes_back(live: Live, caplog: py
     live.broken.touch()
     with caplog.at_level(logging.WARNING):
         await live.client.replace_workers("fragile", 1)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while "broken on purpose" not in caplog.text:
                 await asyncio.sleep(0.05)
 
