@@ -34,7 +34,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, metrics: Metrics, tracing: Tracing | None = None) -> None:
         self._metrics = metrics
         self._tracing = tracing or NoTracing()
-        self._handlers: dict[str, Handler] = {}  # a procedure's is the same for every call
 
     async def intercept_service(
         self,
@@ -43,15 +42,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> Handler:
         """Wrap the handler; health and reflection pass untouched."""
         path = handler_call_details.method
-        if path in self._handlers:
-            return self._handlers[path]
         handler = await continuation(handler_call_details)
         if handler is None or not path.startswith(OURS):
             return handler
-        self._handlers[path] = wrapped = self._observe_calls(handler, path)
-        return wrapped
-
-    def _observe_calls(self, handler: "grpc.RpcMethodHandler[Any, Any]", path: str) -> Handler:
         shape, make = shape_of(handler)
         wrap = self._wrap_stream if handler.response_streaming else self._wrap
         codecs = (handler.request_deserializer, handler.response_serializer)

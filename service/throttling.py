@@ -119,7 +119,7 @@ class ThrottleInterceptor(grpc.aio.ServerInterceptor):
         """Ask `throttle`, and tell `refused` the procedure of each call that is refused unread."""
         self._throttle = throttle
         self._refused = refused
-        self._handlers: dict[str, Handler] = {}  # a procedure's is the same for every call
+        self._handlers: dict[str, Handler] = {}  # what all interceptors make of a procedure is the same for every call
         self._unlogged = 0
         self._logged = -math.inf
 
@@ -133,14 +133,17 @@ class ThrottleInterceptor(grpc.aio.ServerInterceptor):
         if path in self._handlers:
             return self._handlers[path]
         handler = await continuation(handler_call_details)
-        if handler is None or path not in THROTTLED:
-            return handler
+        if handler is None:  # not kept: a client can name as many procedures as it likes
+            return None
+        self._handlers[path] = made = self._throttled(handler, path) if path in THROTTLED else handler
+        return made
+
+    def _throttled(self, handler: "grpc.RpcMethodHandler[Any, Any]", path: str) -> Handler:
         shape, _ = shape_of(handler)
         streaming = handler.response_streaming
         make = grpc.stream_stream_rpc_method_handler if streaming else grpc.stream_unary_rpc_method_handler
         codecs = (handler.request_deserializer, handler.response_serializer)
-        self._handlers[path] = made = make(self._wrap(getattr(handler, shape), path), *codecs)
-        return cast(Handler, made)
+        return cast(Handler, make(self._wrap(getattr(handler, shape), path), *codecs))
 
     def _wrap(self, behaviour: Behaviour, path: str) -> Any:
         async def throttled(requests: AsyncIterator[Any], context: Context) -> Any:
