@@ -13,6 +13,7 @@ from handlers.describe import device_text
 from handlers.fast_path import with_fast_path
 from handlers.faults import DeviceLostError, place
 from handlers.loading import LoadError, choose_device, load_model
+from handlers.memory import keep_giving_back
 from handlers.settings import Limits, Numbers
 from handlers.worker import Worker
 from model_store.lanes import is_background, is_slow
@@ -61,6 +62,7 @@ class TorchServeHandler:
             logger.error("model refused: %s", error)
             raise
         self._worker = Worker(with_arithmetic(model, wish), limits)
+        keep_giving_back()
         logger.info("model %s %s loaded on %s", model.document.name, model.document.version, device_text(device))
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
