@@ -24,6 +24,7 @@ from benchmarks.grad_cam_cost import MEAN, SIDE, STD, build
 from benchmarks.reliability.tables import fill, table
 from benchmarks.timing import Comparison, Program, compare, machine
 from explainers import GradCam, Network, TopK
+from handlers.memory import keep_for_reuse
 from model_store.digits.data import samples
 from model_store.digits.models import load_model
 from runtimes import load_fast_path
@@ -168,7 +169,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="document with a place for the section")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
+    torch.set_flush_denormal(True)  # both as a worker does
+    keep_for_reuse()
     results, differences = {}, {}
     for name in arguments.networks:
         found = subject(name)

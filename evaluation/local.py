@@ -18,6 +18,7 @@ from evaluation.truth import View, boxes_of, mask_of, with_truth
 from explainers import Activation, Classes, ExplainerError, ImageResult, InvalidParameterError, Method
 from handlers.describe import device_text, library_versions
 from handlers.loading import LoadedModel, LoadError, load_model
+from handlers.memory import keep_for_reuse
 from handlers.preprocess import geometry, to_input
 from model_store.archive import build_archive
 from model_store.errors import ModelStoreError
@@ -26,11 +27,12 @@ from quality import Need, explain_by, of_results
 
 
 def open_model(name: str, manifest: Path, device: str = "auto") -> "Local":
-    """Load a model of a manifest.
+    """Load a model of a manifest, and have this process compute as a worker does.
 
     Raises:
         UsageError: there is no such manifest, model or device, or the model can't be loaded.
     """
+    keep_for_reuse()
     try:
         models = {entry.name: entry for entry in load_manifest(manifest).models}
         if name not in models:

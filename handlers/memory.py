@@ -1,9 +1,28 @@
-"""Memory that is free in this process, given back to the system."""
+"""What becomes of memory that is free in this process: kept for the next tensor, and given back once a minute."""
 
 import ctypes
 import threading
 
 PAUSE = 60.0  # seconds; one look takes some milliseconds, and what is asked for again has to be cleared by the kernel
+MEBIBYTE = 2**20
+# Of malloc.h: the number of each setting, and its value. Tensors above the threshold, 32 MiB being the most there is,
+# come from the kernel each by itself.
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+SETTINGS = {M_MMAP_THRESHOLD: 32 * MEBIBYTE, M_TRIM_THRESHOLD: 512 * MEBIBYTE, M_TOP_PAD: 64 * MEBIBYTE}
+
+
+def keep_for_reuse() -> bool:
+    """Have the C library keep what is freed; False: it can't be told.
+
+    Every layer of a network frees what the one before it made. glibc gives tensors of that size back to the kernel at
+    once, which then clears every page of the next one: up to half of the time of a forward pass on a CPU
+    (docs/performance.md). Only glibc and its likes have mallopt.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+        return all(mallopt(number, value) for number, value in SETTINGS.items())
+    except (OSError, AttributeError, TypeError):  # another C library; Windows has no library None
+        return False
 
 
 def give_back() -> bool:
@@ -14,7 +33,7 @@ def give_back() -> bool:
     """
     try:
         return bool(ctypes.CDLL(None).malloc_trim(0))
-    except (OSError, AttributeError, TypeError):  # another C library; Windows has no library None
+    except (OSError, AttributeError, TypeError):
         return False
 
 

@@ -13,7 +13,7 @@ from handlers.describe import device_text
 from handlers.fast_path import with_fast_path
 from handlers.faults import DeviceLostError, place
 from handlers.loading import LoadError, choose_device, load_model
-from handlers.memory import keep_giving_back
+from handlers.memory import keep_for_reuse, keep_giving_back
 from handlers.settings import Limits, Numbers
 from handlers.worker import Worker
 from model_store.lanes import is_background, is_slow
@@ -46,6 +46,7 @@ class TorchServeHandler:
         # A processor takes up to a hundred times as long for numbers this small, and a mask that fades out makes many.
         # Set before torch starts its threads: they inherit it.
         torch.set_flush_denormal(True)
+        keep_for_reuse()
         limits, wish = Limits.from_environment(), Numbers.from_environment()
         device = choose_device(properties.get("gpu_id"))
         if device.type == "cuda":

@@ -24,6 +24,7 @@ import grpc
 import torch
 
 from handlers.loading import load_model
+from handlers.memory import keep_for_reuse
 from handlers.settings import Limits
 from handlers.worker import Worker
 
@@ -110,7 +111,8 @@ def main() -> None:
     parser.add_argument("--archives", type=Path, required=True, help="folder of the archives")
     parser.add_argument("--ready", type=Path, required=True, help="file to write the address into")
     arguments = parser.parse_args()
-    torch.set_flush_denormal(True)  # as the handler does
+    torch.set_flush_denormal(True)  # both as the handler does
+    keep_for_reuse()
     with tempfile.TemporaryDirectory() as folder:
         archives = sorted(arguments.archives.glob("*.mar"))
         asyncio.run(serve({path.stem: load(path, Path(folder, path.stem)) for path in archives}, arguments.ready))
