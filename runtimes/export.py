@@ -11,6 +11,7 @@ import torch
 
 from explainers import Network
 from runtimes.errors import ExportError
+from runtimes.optional_maps import make_maps_optional
 from runtimes.signature import INPUTS, KIND, LAYER, OUTPUTS
 from runtimes.trace import Program, trace
 
@@ -46,6 +47,7 @@ def _write(program: Program, path: Path, tags: Mapping[str, str]) -> None:
         )
         graph = torch.onnx.export(exported, input_names=INPUTS, output_names=OUTPUTS, dynamo=True, verbose=False)
     assert graph is not None  # noqa: S101  # it is, without a file to write
+    make_maps_optional(graph.model.graph)
     graph.model.metadata_props.update(tags)
     graph.model.producer_name = "whylight"
     draft = path.with_name(f".{path.name}.{os.getpid()}")

@@ -13,7 +13,7 @@ from explainers import Cam, Classes, GradCam, ImageResult, Method, Network, Targ
 from explainers.class_maps import explain_ranks
 from runtimes.errors import GraphError, ParityError
 from runtimes.session import open_session
-from runtimes.signature import KIND, LAYER
+from runtimes.signature import KIND, LAYER, NO_MAP
 
 RUNTIME = "onnxruntime"
 # Of the largest logit, and of the range of a map. On a CPU both sums are in float32, in another order; on CUDA torch
@@ -39,7 +39,7 @@ class FastPath:
 
     def predict(self, images: Tensor) -> Tensor:
         """Logits of a batch, as `Network.predict`, on the CPU."""
-        (logits,) = self._run(["logits"], images, np.zeros((len(images), 1), np.int64))
+        (logits,) = self._run(["logits"], images, np.full((len(images), 1), NO_MAP, np.int64))
         return logits
 
     def serves(self, method: Method | None, targets: Sequence[Targets]) -> bool:

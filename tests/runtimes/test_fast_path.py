@@ -11,6 +11,7 @@ from torch import Tensor
 
 from explainers import Cam, Classes, GradCam, ImageResult, InvalidTargetError, LayerCam, Method, Network, Targets, TopK
 from runtimes import FastPath, GraphError, ParityError, load_fast_path
+from runtimes.signature import NO_MAP
 from tests.explainers.networks import network as make_network
 from tests.explainers.networks import pictures, prepare, vgg
 from tests.runtimes.conftest import TAGS, Exported
@@ -69,6 +70,16 @@ def test_prediction(loaded: Loaded, name: str) -> None:
     network, fast = loaded(name)
     assert fast.serves(None, [])
     assert torch.allclose(fast.predict(pictures(3)), network.predict(pictures(3)), rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_prediction_computes_no_map(loaded: Loaded, name: str) -> None:
+    """ONNX Runtime computes all that leads to any output, so the graph itself must leave the maps out."""
+    network, fast = loaded(name)
+    asked = {"images": pictures(2).numpy(), "classes": np.full((2, 1), NO_MAP)}
+    logits, _, maps = fast.session.run(None, asked)
+    assert maps.shape == (0, 0, 0, 0)
+    assert torch.allclose(torch.from_numpy(logits), network.predict(pictures(2)), rtol=0, atol=TOLERANCE)
 
 
 def test_batch_equals_single(loaded: Loaded) -> None:
