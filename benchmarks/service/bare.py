@@ -3,8 +3,9 @@
 `python -m benchmarks.service.bare --archives FOLDER --ready FILE`
 
 `/handler/MODEL` takes a WorkRequest and gives a WorkResponse, as the handler does, one at a time: the handler works in
-the one thread that torch gets. `/limit/MODEL` takes a stream of WorkRequests, and has the handler answer them over and
-over with nothing around it.
+one thread, in which the models are loaded, too. (Each thread that computes gets helpers of its own from OpenMP; where
+they are more than the processors, they sleep between any two layers.) `/limit/MODEL` takes a stream of WorkRequests,
+and has the handler answer them over and over with nothing around it.
 """
 
 import argparse
@@ -38,9 +39,9 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 class Handlers(grpc.GenericRpcHandler):
     """The procedures of every model."""
 
-    def __init__(self, workers: dict[str, Worker]) -> None:
+    def __init__(self, workers: dict[str, Worker], thread: ThreadPoolExecutor) -> None:
         self._workers = workers
-        self._thread = ThreadPoolExecutor(1)
+        self._thread = thread
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
         """The procedure of a path."""
@@ -91,9 +92,18 @@ def load(archive: Path, folder: Path) -> Worker:
     return Worker(model, limits)
 
 
-async def serve(workers: dict[str, Worker], ready: Path) -> None:
+def load_all(archives: Path, folder: Path) -> dict[str, Worker]:
+    """The handlers of all archives of a folder, unpacked into another one, by model."""
+    torch.set_flush_denormal(True)  # both as the handler does
+    keep_for_reuse()
+    return {path.stem: load(path, folder / path.stem) for path in sorted(archives.glob("*.mar"))}
+
+
+async def serve(archives: Path, folder: Path, ready: Path) -> None:
     """Answer until SIGTERM; the file `ready` gets the address."""
-    server = grpc.aio.server(handlers=[Handlers(workers)], options=UNLIMITED)
+    thread = ThreadPoolExecutor(1)
+    workers = await asyncio.get_running_loop().run_in_executor(thread, load_all, archives, folder)
+    server = grpc.aio.server(handlers=[Handlers(workers, thread)], options=UNLIMITED)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     draft = ready.with_suffix(".draft")
@@ -111,11 +121,8 @@ def main() -> None:
     parser.add_argument("--archives", type=Path, required=True, help="folder of the archives")
     parser.add_argument("--ready", type=Path, required=True, help="file to write the address into")
     arguments = parser.parse_args()
-    torch.set_flush_denormal(True)  # both as the handler does
-    keep_for_reuse()
     with tempfile.TemporaryDirectory() as folder:
-        archives = sorted(arguments.archives.glob("*.mar"))
-        asyncio.run(serve({path.stem: load(path, Path(folder, path.stem)) for path in archives}, arguments.ready))
+        asyncio.run(serve(arguments.archives, Path(folder), arguments.ready))
 
 
 if __name__ == "__main__":

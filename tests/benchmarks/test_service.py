@@ -1,6 +1,7 @@
 """The benchmark of the whole service: what is asked is the same each way, and the tables say what was measured."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -93,7 +94,7 @@ class FakeWorker:
 async def test_the_bare_server_answers_one_at_a_time() -> None:
     """A request reaches the handler alone, of an unknown model nothing does; the limit is asked in full batches."""
     worker = FakeWorker()
-    server = grpc.aio.server(handlers=[bare.Handlers({"m": worker})])  # type: ignore[dict-item]
+    server = grpc.aio.server(handlers=[bare.Handlers({"m": worker}, ThreadPoolExecutor(1))])  # type: ignore[dict-item]
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
