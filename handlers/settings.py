@@ -41,7 +41,7 @@ class Limits:
             overlay of any image fits into the 4 MB that a gRPC client takes unless told otherwise.
         max_response_bytes: larger answers are refused. TorchServe kills the worker over an answer above its
             `max_response_size`, so this must not be larger than that.
-        threads: threads of torch; None: the model's own choice, or torch's.
+        threads: most threads of torch; None: the model's own choice, or torch's.
     """
 
     max_image_bytes: int = 256 * 2**20
@@ -62,6 +62,10 @@ class Limits:
         if limits.max_pixels > PILLOW_MAX_PIXELS:
             raise ValueError(f"{PREFIX}MAX_PIXELS must be at most {PILLOW_MAX_PIXELS}")
         return limits
+
+    def threads_for(self, wish: int | None) -> int | None:
+        """How many threads torch gets for a model that wants so many; None: torch decides."""
+        return min((number for number in (self.threads, wish) if number is not None), default=None)
 
 
 def _positive(variable: str) -> int | None:

@@ -54,7 +54,7 @@ class TorchServeHandler:
         folder, registration = Path(properties["model_dir"]), str(getattr(context, "model_name", ""))
         try:
             model = load_model(folder, device)
-            threads = _step_back(registration, limits.threads or model.document.threads)
+            threads = _step_back(registration, limits.threads_for(model.document.threads))
             if threads is not None:
                 torch.set_num_threads(threads)
             if not (is_slow(registration) or is_background(registration)):  # what these do the graph does not know

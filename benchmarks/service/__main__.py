@@ -12,7 +12,7 @@ import asyncio
 from pathlib import Path
 
 from benchmarks.reliability.tables import fill, where
-from benchmarks.service.cases import Case, cases, photographs, real_models
+from benchmarks.service.cases import Case, cases, entries, photographs, real_models
 from benchmarks.service.load import measure
 from benchmarks.service.report import report
 from benchmarks.service.setting import running
@@ -23,7 +23,8 @@ SECTION = "service"
 async def run(chosen: list[Case], scale: float, serving: dict[str, object]) -> str:
     """Measure and give the section's text."""
     images = photographs()
-    async with running({case.model for case in chosen}, serving) as setting:
+    models = {case.model for case in chosen}
+    async with running(lambda folder: entries(folder, models, serving)) as setting:
         results = await measure(setting, chosen, images, scale)
     kind = "real photographs" if real_models() else "photographs of the digits: the real ones are not there"
     sizes = sorted(len(image) // 1000 for image in images)

@@ -86,7 +86,7 @@ def load(archive: Path, folder: Path) -> Worker:
     with zipfile.ZipFile(archive) as packed:
         packed.extractall(folder)
     model, limits = load_model(folder, torch.device("cpu")), Limits.from_environment()
-    threads = limits.threads or model.document.threads
+    threads = limits.threads_for(model.document.threads)
     if threads is not None:
         torch.set_num_threads(threads)
     return Worker(model, limits)

@@ -6,15 +6,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from benchmarks.service.cases import entries
 from benchmarks.service.ways import Ways, connected
 from model_store.archive import build_archive
+from model_store.manifest import ModelEntry
 from service.launch import launched
 from service.torchserve.client import WorkerClient
 from service.torchserve.java import find_java
@@ -45,16 +45,15 @@ class Setting:
 
 
 @contextlib.asynccontextmanager
-async def running(models: Collection[str], serving: Mapping[str, object]) -> AsyncIterator[Setting]:
+async def running(choose: Callable[[Path], Sequence[tuple[ModelEntry, Path]]]) -> AsyncIterator[Setting]:
     """Start everything for the length of a block. The service and whoever asks TorchServe alone share its workers.
 
     Args:
-        models: names of those to serve.
-        serving: fields of `model_store.schema.Serving` with other values than the manifest's.
+        choose: the models to serve, as `cases.entries` finds them, given a folder to write into.
     """
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="whylight-benchmark-")))
-        found = entries(folder, models, serving)
+        found = choose(folder)
         batch_size = found[0][0].serving.batch_size
         served = [
             ServedModel(
