@@ -1,12 +1,11 @@
 """A small client of the service for the command line: errors as text a person can act on."""
 
-import math
 from collections.abc import Generator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
-from google.protobuf import any_pb2, struct_pb2
+from google.protobuf import any_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.rpc import error_details_pb2, status_pb2
 
@@ -16,6 +15,7 @@ from protos.explain.v1 import method_pb2, quality_pb2
 from service.access import Access
 from service.access import CallError as CallError
 from service.status_details import KEY
+from service.struct_values import to_struct_value
 
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 
@@ -52,10 +52,15 @@ class Client:
         return self._call(self._stub.Explain, request)  # type: ignore[no-any-return]
 
     def stream_explain(self, request: api.StreamExplainRequest) -> Generator[api.StreamExplainResponse, None, None]:
-        """Predict and explain one image, and tell of it meanwhile. Closing the generator ends the work."""
+        """Predict and explain one image, and tell of it meanwhile. Closing the generator ends the work.
+
+        The result is the last one, and comes when the status is there: who then stops reading has cancelled nothing.
+        """
         call = self._stub.StreamExplain(request, timeout=self._timeout, metadata=self._metadata)
         try:
-            yield from call
+            for response in call:
+                last = [*call] if response.HasField("result") else []
+                yield from (response, *last)
         except grpc.RpcError as error:
             raise CallError(describe_error(error), error.code().name) from None
         finally:
@@ -181,7 +186,7 @@ def build_quality(metrics: Sequence[str], compare_with: str | None) -> quality_p
             key, separator, value = parameter.partition("=")
             if not separator:
                 raise CallError(f"no value in {text!r}: write {name}:{key}=...")
-            choice.parameters.fields[key].CopyFrom(_struct_value(value))
+            choice.parameters.fields[key].CopyFrom(to_struct_value(value))
     if compare_with is not None:
         options.compare_with.CopyFrom(build_method(*_name_and_parameters(compare_with)))
     return options
@@ -190,16 +195,6 @@ def build_quality(metrics: Sequence[str], compare_with: str | None) -> quality_p
 def _name_and_parameters(text: str) -> tuple[str, list[str]]:
     name, _, rest = text.partition(":")
     return name, rest.split(",") if rest else []
-
-
-def _struct_value(text: str) -> struct_pb2.Value:
-    if text.lower() in ("true", "false"):
-        return struct_pb2.Value(bool_value=text.lower() == "true")
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    return struct_pb2.Value(number_value=number) if math.isfinite(number) else struct_pb2.Value(string_value=text)
 
 
 def build_targets(targets: Sequence[str], top_k: int | None) -> api.Targets | None:
