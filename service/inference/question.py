@@ -22,7 +22,6 @@ RESOLUTIONS = {"native": types_pb2.MAP_RESOLUTION_NATIVE, "input": types_pb2.MAP
 MICROSECOND = 1e-6
 # KServe's clients may say with an output how it shall be encoded in JSON.
 _HARMLESS = frozenset({"binary_data"})
-_UNKNOWN_OF_EXPLANATION = "is no parameter of the service or of the method"
 _UNKNOWN_OF_PREDICTION = "is no parameter of a prediction; explain=true, or naming saliency, asks for an explanation"
 
 
@@ -62,16 +61,18 @@ def to_question(request: oip.ModelInferRequest, limits: Limits) -> Question:
     asked: Asked
     if explain or by_name:
         asked = _explain_request(named, parameters)
+        unknown = _unknown(asked.method)
         outputs = _explain_outputs(named, asked, whole=bool(explain))
     else:
         asked = api.PredictRequest()
+        unknown = _UNKNOWN_OF_PREDICTION
         outputs = named or tuple(name for name, each in OUTPUTS.items() if not each.explains)
     asked.model, asked.model_version = request.model_name, request.model_version
     asked.no_cache = bool(parameters.take("no_cache", bool))
     top_k = parameters.take_count("top_k")
     if top_k is not None:
         asked.top_k = top_k
-    parameters.refuse_left(_UNKNOWN_OF_EXPLANATION if explain or by_name else _UNKNOWN_OF_PREDICTION)
+    parameters.refuse_left(unknown)
     if parameters.violations:
         raise refuse(parameters.violations)
     raw = bool(request.raw_input_contents)
@@ -130,10 +131,18 @@ def _explain_request(named: Sequence[str], parameters: Parameters) -> api.Explai
     return request
 
 
+def _unknown(method: method_pb2.Method) -> str:
+    """What a parameter is that is neither the service's own nor one of the method's."""
+    name = str(method.WhichOneof("method"))
+    known = ", ".join(field.name for field in getattr(method, name).DESCRIPTOR.fields) or "none"
+    return f"is no parameter of the service, of {name} (it has: {known}) or of a metric that is asked for"
+
+
 def _choose(method: method_pb2.Method, parameter: str, name: str, parameters: Parameters) -> None:
     """Set a method with its defaults. Without one, nobody knows what the other parameters mean."""
     if name not in method_pb2.Method.DESCRIPTOR.fields_by_name:
-        parameters.refuse(parameter, "names no method that this server knows; ListMethods of explain.v1 names them")
+        known = ", ".join(sorted(method_pb2.Method.DESCRIPTOR.fields_by_name))
+        parameters.refuse(parameter, f"names no method; there are: {known}")
         raise refuse(parameters.violations)
     getattr(method, name).SetInParent()
 

@@ -12,7 +12,7 @@ from service.errors import InvalidRequestError, Violation
 _MOST = 8  # violations that are told: a status has to fit into a header
 _HARMLESS_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _IMAGE = "image"
-_METRIC = re.compile(r"quality\.metrics\[(\d+)\]\.parameters(\.\w+|)")
+_METRIC = re.compile(r"quality\.metrics\[(\d+)\]\.(?:name|parameters(\.\w+)?)")
 # From the fields of explain.v1's requests to those of ModelInferRequest; the first that fits counts.
 _FIELDS = tuple(
     (re.compile(pattern), replacement)
@@ -59,7 +59,7 @@ def _renamed(field: str, metrics: Sequence[str], image: int | None) -> str:
         return "inputs[0]" if image is None else f"inputs[0][{image}]"
     metric = _METRIC.fullmatch(field)
     if metric is not None and int(metric[1]) < len(metrics):
-        return f"parameters.quality.{shown(metrics[int(metric[1])])}{metric[2]}"
+        return f"parameters.quality.{shown(metrics[int(metric[1])])}{metric[2] or ''}"
     for pattern, replacement in _FIELDS:
         if pattern.fullmatch(field):
             return pattern.sub(replacement, field)

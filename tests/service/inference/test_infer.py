@@ -248,7 +248,7 @@ async def test_what_is_no_image_of_the_protocol_is_refused(fields: dict[str, Any
         ({"explain": True, "layer": 3}, "layer"),
         ({"explain": True, "layer": ""}, "layer"),
         ({"explain": True, "samples": 3}, "samples"),
-        ({"explain": True, "quality": "x"}, "quality"),
+        ({"explain": True, "quality": "x"}, "quality.x"),
         ({"explain": True, "quality": "rank_correlation"}, "compare_with"),
         ({"explain": True, "compare_with": "x"}, "compare_with"),
         ({"explain": True, "quality.insertion.steps": 9}, "quality.insertion.steps"),
