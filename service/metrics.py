@@ -116,7 +116,7 @@ class Metrics:
             self.rejected.labels(model, lane, reason)
 
     def forgotten(self, model: str, lanes: Iterable[str]) -> None:
-        """Drop the gauges of a model's workers: it has none to wait for any more."""
+        """Drop the gauges of the workers in these lanes of a model: it has none to wait for any more."""
         for lane in lanes:
             for gauge in (self.ready_workers, self.workers):
                 with contextlib.suppress(KeyError):

@@ -113,12 +113,13 @@ class Monitor:
     def _forget(self, model: DeployedModel) -> None:
         self._catalog.forget(model.name)
         self._missed.pop(model.name, None)
-        self._metrics.forgotten(model.name, model.lanes)
+        self._metrics.forgotten(model.name, Lane)
 
     async def _update(self, model: DeployedModel, workers: Mapping[str, ModelWorkers]) -> None:
         lanes = self._lanes(model, workers)
         for lane, each in lanes.items():
             self._metrics.looked_at(model.name, lane, each.ready, each.total)
+        self._metrics.forgotten(model.name, set(Lane) - lanes.keys())
         answers = bool(lanes[Lane.PREDICT].ready) and (model.state in SERVING or await self._describe(model))
         if model.name in self._catalog:
             self._catalog.set_lanes(model.name, lanes)

@@ -2,11 +2,18 @@
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from model_store.lanes import Lane, registration
 from service.errors import WorkerUnavailableError
 from service.monitor import GONE_AFTER
 from service.torchserve.client import ModelWorkers
 from tests.service.fakes import Front, front
 from tests.service.test_front import explain, refused
+
+
+def gauges(service: Front, model: str) -> list[float | None]:
+    """Ready workers for predictions and for fast maps."""
+    read = service.metrics.registry.get_sample_value
+    return [read("whylight_ready_workers", {"model": model, "lane": lane}) for lane in (Lane.PREDICT, Lane.FAST)]
 
 
 async def health_of(service: Front, name: str) -> str:
@@ -18,9 +25,13 @@ async def test_a_model_that_vanishes_from_a_torchserve_elsewhere_is_forgotten_an
     """UNAVAILABLE for some looks, then NOT_FOUND; a TorchServe that does not answer says nothing about its models."""
     async with front() as service:
         service.worker.workers["other"] = ModelWorkers("other", ready=1, total=1, versions=("1.0",))
+        fast = registration("other", Lane.FAST)
+        service.worker.workers[fast] = ModelWorkers(fast, ready=1, total=1, versions=("1.0",))
         service.monitor = service.make_monitor(discover=True)
         await service.monitor.look()
-        states, gone = service.worker.worker_states, {"other": service.worker.workers.pop("other")}
+        assert gauges(service, "other") == [1, 1]
+        states = service.worker.worker_states
+        gone = {name: service.worker.workers.pop(name) for name in ("other", fast)}
 
         async def silent() -> dict[str, ModelWorkers]:
             raise WorkerUnavailableError("TorchServe does not answer")
@@ -33,8 +44,7 @@ async def test_a_model_that_vanishes_from_a_torchserve_elsewhere_is_forgotten_an
         await service.stub.Explain(explain())
         assert await health_of(service, "models/other") == "NOT_SERVING"
         assert await health_of(service, "") == "SERVING"
-        labels = {"model": "other", "lane": "predict"}
-        assert service.metrics.registry.get_sample_value("whylight_ready_workers", labels) is None
+        assert gauges(service, "other") == [None, None]
         service.worker.workers.update(gone)
         await service.monitor.look()
         await service.stub.Explain(explain(model="other"))
