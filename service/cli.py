@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -258,6 +257,5 @@ def _fail_settings(error: ValidationError) -> NoReturn:
 
 def main() -> None:
     """Entry point of the command."""
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # our own error says what a failed handshake means
     add_commands(app)
     sys.exit(app())

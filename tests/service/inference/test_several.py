@@ -115,7 +115,8 @@ async def test_each_image_waits_for_room() -> None:
     async with front(lanes=[Lane.FAST], fast_in_flight=1, fast_queue_size=1) as service:
         service.worker.answer = whole
         service.worker.gate.clear()
-        error = await refused(stub_of(service).ModelInfer(batch(parameters=EXPLAIN)))
+        async with asyncio.timeout(10):  # not when the others' deadline has passed
+            error = await refused(stub_of(service).ModelInfer(batch(parameters=EXPLAIN)))
         assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert details(error)["ErrorInfo"].reason == "QUEUE_FULL"  # type: ignore[attr-defined]
         service.worker.gate.set()
