@@ -72,7 +72,8 @@ def _to_metric(choice: quality_pb2.MetricChoice, field: str) -> Metric:
     known = {spec.name: spec for spec in specs(kind)}
     given = dict(choice.parameters.items())
     if not given.keys() <= known.keys():
-        raise InvalidWorkError("the metric has no such parameter", field=f"{field}.parameters")
+        has = f"the metric has no such parameter; it has: {', '.join(known) or 'none'}"
+        raise InvalidWorkError(has, field=f"{field}.parameters")
     values = {name: _to_value(known[name], value, f"{field}.parameters.{name}") for name, value in given.items()}
     try:
         metric = kind(**values)

@@ -48,8 +48,11 @@ class Access:
         """A channel to `address` (host:port) with gRPC's `options`.
 
         Raises:
-            CallError: a file cannot be read, one of a pair is missing, or the token would be sent in the clear.
+            CallError: it is no such address, a file cannot be used, one of a pair is missing, or the token would be
+                sent in the clear.
         """
+        if ":" not in address or address.startswith(("http:", "https:")):
+            raise CallError(f"{address} is no address of the service: write host:port, such as 127.0.0.1:50051")
         if (self.client_certificate is None) != (self.client_key is None):
             raise CallError("a client certificate and its key go together")
         if self.tls or self.tls_ca is not None:
@@ -62,10 +65,17 @@ class Access:
 
     def _credentials(self) -> grpc.ChannelCredentials:
         return grpc.ssl_channel_credentials(
-            root_certificates=_read(self.tls_ca, "authorities"),
+            root_certificates=_read_certificates(self.tls_ca, "authorities"),
             private_key=_read(self.client_key, "client key"),
-            certificate_chain=_read(self.client_certificate, "client certificate"),
+            certificate_chain=_read_certificates(self.client_certificate, "client certificate"),
         )
+
+
+def _read_certificates(path: Path | None, what: str) -> bytes | None:
+    content = _read(path, what)
+    if content is not None and b"-----BEGIN CERTIFICATE-----" not in content:
+        raise CallError(f"no certificate in the file of the {what}: it must be PEM")
+    return content
 
 
 def _read(path: Path | None, what: str) -> bytes | None:

@@ -109,7 +109,7 @@ class Catalog:
         """
         model = self._models.get(name)
         if model is None:
-            raise ModelNotFoundError("no such model; ListModels names the deployed ones")
+            raise ModelNotFoundError("no such model; ListModels and RepositoryIndex name the deployed ones")
         return model
 
     def get_ready(self, name: str, version: str) -> DeployedModel:

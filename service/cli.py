@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from model_store.archive import ArchiveError
 from model_store.manifest import ManifestError
@@ -26,6 +26,7 @@ from service.figures_table import metrics_table
 from service.identity.caller import Precision, Role
 from service.identity.tokens import clients_entry, new_token, write_token
 from service.job_commands import jobs
+from service.model_display import models_table, show_model
 from service.plugins import add_commands
 from service.question import (
     DEFAULT_METHOD,
@@ -41,7 +42,7 @@ from service.question import (
 )
 from service.settings import Settings
 from service.stream_display import show_stream
-from service.terminal import DEFAULT_ADDRESS, Address, ask, err, fail, out, show_answer
+from service.terminal import DEFAULT_ADDRESS, Address, ask, check_output, err, fail, out, show_answer
 from service.torchserve.errors import TorchServeError
 from service.worker_command import running_worker
 
@@ -143,6 +144,7 @@ def explain(
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Ask for a prediction and its explanation."""
+    check_output(output)
     try:
         request = build_request(image, model, method, parameter, target, top_k, quality, compare_with)
         request.output.overlay_png = output is not None
@@ -196,16 +198,17 @@ def token(
 
 @app.command()
 @with_access
-def models(access: Access, address: Address = DEFAULT_ADDRESS) -> None:
-    """List the deployed models."""
-    table = Table("name", "version", "state", "classes", "target layer", "description")
+def models(
+    access: Access,
+    name: Annotated[str, typer.Argument(help="Show this one with its labels and layers.")] = "",
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """List the deployed models, or show one."""
     with _client(address, access) as client:
-        for model in ask(client.models):
-            state = types_pb2.ModelState.Name(model.state).removeprefix("MODEL_STATE_").lower()
-            layer = model.target_layer
-            where = f"{layer.path} ({layer.channels} x {layer.height} x {layer.width})" if layer.path else ""
-            table.add_row(model.name, model.version, state, str(model.class_count), where, model.description)
-    out.print(table)
+        if name:
+            show_model(ask(lambda: client.model(name)), out)
+        else:
+            out.print(models_table(ask(client.models)))
 
 
 @app.command()
@@ -216,7 +219,7 @@ def methods(
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """List the saliency methods with their parameters, lanes, and what a map by the defaults takes on each model."""
-    table = Table("name", "title", "reference", "parameters", "works on", "lane", "models")
+    table = Table(Column("name", no_wrap=True), "title", "reference", "parameters", "works on", "lane", "models")
     with _client(address, access) as client:
         for method in ask(lambda: client.methods(model)):
             parameters = "\n".join(f"{each.name}: {each.description}" for each in method.parameters)

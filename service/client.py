@@ -1,21 +1,19 @@
 """A small client of the service for the command line: errors as text a person can act on."""
 
-import math
 from collections.abc import Generator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
-from google.protobuf import any_pb2, struct_pb2
 from google.protobuf.descriptor import FieldDescriptor
-from google.rpc import error_details_pb2, status_pb2
 
 from protos.explain.v1 import explanation_service_pb2 as api
 from protos.explain.v1 import explanation_service_pb2_grpc as api_grpc
 from protos.explain.v1 import method_pb2, quality_pb2
 from service.access import Access
 from service.access import CallError as CallError
-from service.status_details import KEY
+from service.advice import describe_error
+from service.struct_values import to_struct_value
 
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 
@@ -34,6 +32,7 @@ class Client:
         self._metadata = access.metadata
         self._stub = api_grpc.ExplanationServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._timeout = timeout
+        self._address = address
 
     def __enter__(self) -> Self:
         return self
@@ -52,12 +51,17 @@ class Client:
         return self._call(self._stub.Explain, request)  # type: ignore[no-any-return]
 
     def stream_explain(self, request: api.StreamExplainRequest) -> Generator[api.StreamExplainResponse, None, None]:
-        """Predict and explain one image, and tell of it meanwhile. Closing the generator ends the work."""
+        """Predict and explain one image, and tell of it meanwhile. Closing the generator ends the work.
+
+        The result is the last one, and comes when the status is there: who then stops reading has cancelled nothing.
+        """
         call = self._stub.StreamExplain(request, timeout=self._timeout, metadata=self._metadata)
         try:
-            yield from call
+            for response in call:
+                last = [*call] if response.HasField("result") else []
+                yield from (response, *last)
         except grpc.RpcError as error:
-            raise CallError(describe_error(error), error.code().name) from None
+            raise CallError(describe_error(error, self._address), error.code().name) from None
         finally:
             call.cancel()
 
@@ -81,37 +85,7 @@ class Client:
         try:
             return procedure(request, timeout=self._timeout, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise CallError(describe_error(error), error.code().name) from None
-
-
-def describe_error(error: Any) -> str:
-    """Status, message, the fields that were wrong and when to try again, on as many lines."""
-    if error.code() is grpc.StatusCode.UNAVAILABLE and KEY not in dict(error.trailing_metadata() or ()):
-        return (
-            "UNAVAILABLE: no service answers at this address; `whylight serve` starts one. "
-            "One with TLS answers only with the right --tls-ca, and, where it asks for it, --client-cert"
-        )
-    lines = [f"{error.code().name}: {error.details()}"]
-    for key, value in error.trailing_metadata() or ():
-        if key == KEY:
-            status = status_pb2.Status.FromString(value)
-            lines.extend(f"  {field}: {text}" for field, text in _violations(status))
-            lines.extend(f"  try again in {seconds:.3g} s" for seconds in _retry_delays(status))
-    return "\n".join(lines)
-
-
-def _retry_delays(status: status_pb2.Status) -> list[float]:
-    retry = error_details_pb2.RetryInfo()
-    return [retry.retry_delay.ToNanoseconds() / 1e9 for detail in status.details if detail.Unpack(retry)]
-
-
-def _violations(status: status_pb2.Status) -> list[tuple[str, str]]:
-    detail: any_pb2.Any
-    for detail in status.details:
-        bad = error_details_pb2.BadRequest()
-        if detail.Unpack(bad):
-            return [(violation.field, violation.description) for violation in bad.field_violations]
-    return []
+            raise CallError(describe_error(error, self._address), error.code().name) from None
 
 
 def build_method(name: str, parameters: Sequence[str]) -> method_pb2.Method:
@@ -181,7 +155,7 @@ def build_quality(metrics: Sequence[str], compare_with: str | None) -> quality_p
             key, separator, value = parameter.partition("=")
             if not separator:
                 raise CallError(f"no value in {text!r}: write {name}:{key}=...")
-            choice.parameters.fields[key].CopyFrom(_struct_value(value))
+            choice.parameters.fields[key].CopyFrom(to_struct_value(value))
     if compare_with is not None:
         options.compare_with.CopyFrom(build_method(*_name_and_parameters(compare_with)))
     return options
@@ -190,16 +164,6 @@ def build_quality(metrics: Sequence[str], compare_with: str | None) -> quality_p
 def _name_and_parameters(text: str) -> tuple[str, list[str]]:
     name, _, rest = text.partition(":")
     return name, rest.split(",") if rest else []
-
-
-def _struct_value(text: str) -> struct_pb2.Value:
-    if text.lower() in ("true", "false"):
-        return struct_pb2.Value(bool_value=text.lower() == "true")
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    return struct_pb2.Value(number_value=number) if math.isfinite(number) else struct_pb2.Value(string_value=text)
 
 
 def build_targets(targets: Sequence[str], top_k: int | None) -> api.Targets | None:

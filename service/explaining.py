@@ -29,7 +29,13 @@ class Explaining:
         Raises:
             ServiceError: it cannot be done, or not in time.
         """
-        self._quotas.charge(observation.current().caller, command)
+        self.charge(command)
+        return await self.predict_charged(command, model, deadline)
+
+    async def predict_charged(
+        self, command: PredictCommand, model: DeployedModel, deadline: float
+    ) -> api.PredictResponse:
+        """As `predict`, of a command that was charged."""
         result = await self._work.run(command, deadline)
         return from_result.to_predict_response(result, model, observation.current())
 
@@ -40,15 +46,16 @@ class Explaining:
         self.charge(command)
         return await self.explain_charged(command, model, deadline, watch)
 
-    def charge(self, command: ExplainCommand) -> None:
-        """Note what is asked for, and charge the client's quota for it.
+    def charge(self, *commands: PredictCommand) -> None:
+        """Note what is asked for, of each image the same, and charge the client's quota for it.
 
         Raises:
             QuotaError: the client has none left.
         """
         seen = observation.current()
-        seen.method = str(command.method.WhichOneof("method"))
-        self._quotas.charge(seen.caller, command)
+        if isinstance(commands[0], ExplainCommand):
+            seen.method = str(commands[0].method.WhichOneof("method"))
+        self._quotas.charge(seen.caller, *commands)
 
     async def explain_charged(
         self, command: ExplainCommand, model: DeployedModel, deadline: float, watch: Watch | None = None

@@ -100,7 +100,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._finish(observation, grpc.StatusCode.OK.name)
 
     def _finish(self, observation: Observation, outcome: str) -> None:
-        self._metrics.finished(observation, outcome)
+        for each in observation.parts or [observation]:
+            self._metrics.finished(each, outcome)
         trace = self._tracing.finished(observation, outcome)
         logger.info(
             "%s %s client=%s model=%s method=%s code=%s seconds=%.4f%s",

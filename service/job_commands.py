@@ -8,7 +8,7 @@ from google.longrunning import operations_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from protos.explain.v1 import explanation_service_pb2 as api
 from protos.explain.v1 import job_pb2
@@ -27,7 +27,7 @@ from service.question import (
     TopK,
     build_request,
 )
-from service.terminal import DEFAULT_ADDRESS, Address, ask, err, fail, out, show_answer
+from service.terminal import DEFAULT_ADDRESS, Address, ask, check_output, err, fail, out, show_answer
 
 STEP = 1.0  # seconds between two looks at a job's progress
 
@@ -77,7 +77,9 @@ def list_(
 ) -> None:
     """List your jobs, newest first."""
     only = "" if done is None else f"done={str(done).lower()}"
-    table = Table("name", "state", "model", "method", "created", "expires", "progress", "request id")
+    table = Table(
+        Column("name", no_wrap=True), "state", "model", "method", "created", "expires", "progress", "request id"
+    )
     with _client(address, access) as client:
         for operation in ask(lambda: list(client.list(only))):
             said = metadata(operation)
@@ -91,6 +93,7 @@ def list_(
 @with_access
 def get(access: Access, name: Name, output: Output = None, address: Address = DEFAULT_ADDRESS) -> None:
     """Show a job, with its answer when it has one."""
+    check_output(output)
     with _client(address, access) as client:
         _show(ask(lambda: client.get(name)), output)
 
@@ -99,8 +102,10 @@ def get(access: Access, name: Name, output: Output = None, address: Address = DE
 @with_access
 def wait(access: Access, name: Name, output: Output = None, address: Address = DEFAULT_ADDRESS) -> None:
     """Wait for a job, and show its answer."""
+    check_output(output)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with _client(address, access) as client, Progress(*columns, console=err, transient=True) as progress:
+    bar = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+    with _client(address, access) as client, bar as progress:
         task = progress.add_task("waiting", total=None)
         operation = ask(lambda: client.wait(name, 0))
         while not operation.done:

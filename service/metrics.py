@@ -1,5 +1,8 @@
 """The service's Prometheus metrics."""
 
+import contextlib
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from service.cache.metrics import CacheMetrics
@@ -111,6 +114,13 @@ class Metrics:
         self.in_flight.labels(model, lane)
         for reason in REJECTIONS:
             self.rejected.labels(model, lane, reason)
+
+    def forgotten(self, model: str, lanes: Iterable[str]) -> None:
+        """Drop the gauges of the workers in these lanes of a model: it has none to wait for any more."""
+        for lane in lanes:
+            for gauge in (self.ready_workers, self.workers):
+                with contextlib.suppress(KeyError):
+                    gauge.remove(model, lane)
 
     def throttled_call(self, path: str) -> None:
         """Record a call of the procedure at `path` that was refused unread."""

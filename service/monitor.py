@@ -21,6 +21,8 @@ from service.torchserve.client import ModelWorkers, WorkerClient
 
 SERVICE = "explain.v1.ExplanationService"
 DESCRIBE_TIMEOUT = 60.0
+# Looks at a TorchServe elsewhere in which a model must be missing: one that has just been started may not have all yet.
+GONE_AFTER = 20
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +64,7 @@ class Monitor:
             health: told about every change.
             metrics: the gauges to keep.
             interval: seconds between two looks.
-            discover: take over every model that TorchServe has; otherwise only the declared ones count.
+            discover: the models are those that TorchServe has; otherwise only the declared ones count.
             restarts: how often TorchServe was started again.
         """
         self._client = client
@@ -73,6 +75,7 @@ class Monitor:
         self._discover = discover
         self._restarts = restarts
         self._foreign: set[str] = set()
+        self._missed: dict[str, int] = {}
         self._said: dict[str, int] = {}
         self.all_ready = asyncio.Event()
 
@@ -88,18 +91,35 @@ class Monitor:
             workers = await self._client.worker_states()
         except ServiceError:
             workers = {}
-        if self._discover:
-            for name in workers.keys() - self._foreign:
-                if not is_lane(name):
-                    self._catalog.declare(name)
+        else:
+            if self._discover:
+                self._take_over(workers)
         await asyncio.gather(*(self._update(model, workers) for model in self._catalog))
         self._metrics.worker_restarts.set(self._restarts())
         await self._tell()
+
+    def _take_over(self, workers: Mapping[str, ModelWorkers]) -> None:
+        """Make the catalogue's models those that a TorchServe elsewhere says it has."""
+        self._foreign.intersection_update(workers)  # what comes back may be ours now
+        for name in workers.keys() - self._foreign:
+            if not is_lane(name):
+                self._catalog.declare(name)
+        for model in self._catalog:
+            self._missed[model.name] = 0 if model.name in workers else self._missed.get(model.name, 0) + 1
+            if self._missed[model.name] >= GONE_AFTER:
+                logger.warning("model %s is no longer in TorchServe", model.name)
+                self._forget(model)
+
+    def _forget(self, model: DeployedModel) -> None:
+        self._catalog.forget(model.name)
+        self._missed.pop(model.name, None)
+        self._metrics.forgotten(model.name, Lane)
 
     async def _update(self, model: DeployedModel, workers: Mapping[str, ModelWorkers]) -> None:
         lanes = self._lanes(model, workers)
         for lane, each in lanes.items():
             self._metrics.looked_at(model.name, lane, each.ready, each.total)
+        self._metrics.forgotten(model.name, set(Lane) - lanes.keys())
         answers = bool(lanes[Lane.PREDICT].ready) and (model.state in SERVING or await self._describe(model))
         if model.name in self._catalog:
             self._catalog.set_lanes(model.name, lanes)
@@ -128,7 +148,7 @@ class Monitor:
             logger.warning("model %s does not describe itself: %s", model.name, type(error).__name__)
             if self._discover and isinstance(error, InternalError | DecodeError):  # somebody else's handler
                 self._foreign.add(model.name)
-                self._catalog.forget(model.name)
+                self._forget(model)
             return False
         self._catalog.describe(model.name, description)
         logger.info("model %s is ready on %s", model.name, description.model.device)
@@ -144,7 +164,8 @@ class Monitor:
             if lane is not Lane.PREDICT
         }
         everything = bool(serving) and all(serving.values())
-        for name, good in {**lanes, **serving, SERVICE: everything, "": everything}.items():
+        gone = dict.fromkeys(self._said, False)
+        for name, good in {**gone, **lanes, **serving, SERVICE: everything, "": everything}.items():
             status = health_pb2.HealthCheckResponse.SERVING if good else health_pb2.HealthCheckResponse.NOT_SERVING
             if self._said.get(name) != status:
                 self._said[name] = status

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from service.identity.caller import NOBODY, Caller
 
@@ -74,6 +74,7 @@ class Observation:
         traceparent: the client's own trace context as it was sent, unchecked, or "".
         began: Unix time in nanoseconds at the beginning.
         intervals: what was done, in order.
+        parts: what its images are counted by, where it has several; else it is counted itself.
     """
 
     request_id: str
@@ -88,11 +89,18 @@ class Observation:
     traceparent: str = ""
     began: int = field(default_factory=time.time_ns)
     intervals: list[Interval] = field(default_factory=list)
+    parts: list["Observation"] = field(default_factory=list)
 
     @property
     def elapsed(self) -> float:
         """Seconds since the request began."""
         return time.perf_counter() - self.started
+
+    def part(self) -> "Observation":
+        """The observation of one of several images, with stages of its own and the intervals of the whole."""
+        part = replace(self, stages={}, cache=None, parts=[])
+        self.parts.append(part)
+        return part
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

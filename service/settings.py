@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(default=16 * MEBIBYTE, ge=1024, le=256 * MEBIBYTE)
     """Largest encoded image, in bytes."""
 
+    max_images: int = Field(default=16, ge=1, le=1024)
+    """Images in one request of the Open Inference Protocol; together at most twice `max_image_bytes`."""
+
     default_timeout: float = Field(default=30.0, gt=0, le=3600)
     """Seconds for a request whose client sets no deadline."""
 

@@ -24,7 +24,7 @@ def show_stream(client: Client, request: api.ExplainRequest, console: Console) -
         TimeElapsedColumn(),
     )
     events = client.stream_explain(api.StreamExplainRequest(request=request, preview=False))
-    with closing(events), Progress(*columns, console=console, transient=True) as bar:
+    with closing(events), Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("waiting for the service", total=None, objective="")
         for event in events:
             match event.WhichOneof("event"):

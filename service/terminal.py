@@ -37,6 +37,12 @@ def fail(error: Exception) -> NoReturn:
     raise typer.Exit(1)
 
 
+def check_output(output: Path | None) -> None:
+    """End the command with 1 where nothing can be written to `output`: before anything is computed."""
+    if output is not None and not output.parent.is_dir():
+        fail(CallError(f"cannot write {output}: there is no folder {output.parent}"))
+
+
 def show_answer(response: api.ExplainResponse, output: Path | None) -> None:
     """Print the answer to Explain, and write its overlays to `output` where that is given."""
     _print_predictions(response)
@@ -75,5 +81,8 @@ def _write_overlays(response: api.ExplainResponse, output: Path) -> None:
             continue
         several = len(response.explanations) > 1
         path = output.with_stem(f"{output.stem}_{explanation.target.index}") if several else output
-        path.write_bytes(explanation.overlay_png)
+        try:
+            path.write_bytes(explanation.overlay_png)
+        except OSError as error:
+            fail(CallError(f"cannot write {path}: {error.strerror}"))
         out.print(f"wrote {path}", highlight=False)

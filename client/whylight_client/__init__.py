@@ -1,9 +1,10 @@
 """Client of Whylight: predictions of image classifiers, and why, as NumPy arrays and Pillow images.
 
->>> from whylight_client import Client
->>> with Client("127.0.0.1:50051") as client:
-...     result = client.explain("photo.jpg", model="digits-cnn")
->>> result.overlay().save("why.png")
+Examples:
+    >>> from whylight_client import Client
+    >>> with Client("127.0.0.1:50051") as client:
+    ...     result = client.explain("photo.jpg", model="digits-cnn")
+    >>> result.overlay().save("why.png")
 """
 
 from whylight_client.aio import AsyncClient

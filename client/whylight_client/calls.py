@@ -43,14 +43,18 @@ class Calls:
             raise from_call(error) from None  # type: ignore[arg-type]
 
     def stream(self, procedure: Any, request: Any, timeout: float | None) -> Generator[Any, None, None]:
-        """The answers as they come. Closing the generator ends the call.
+        """The answers as they come, the result only when the status is there. Closing the generator ends the call.
+
+        Who has the result stops reading; before the status has come, that would be a cancel.
 
         Raises:
             WhylightError: the call failed.
         """
         call = procedure(request, timeout=_seconds(timeout, self._timeout), metadata=self._metadata)
         try:
-            yield from call
+            for response in call:
+                last = [*call] if response.HasField("result") else []
+                yield from (response, *last)
         except grpc.RpcError as error:
             raise from_call(error) from None  # type: ignore[arg-type]
         finally:
@@ -84,7 +88,9 @@ class AsyncCalls:
         call = procedure(request, timeout=_seconds(timeout, self._timeout), metadata=self._metadata)
         try:
             async for response in call:
-                yield response
+                last = [each async for each in call] if response.HasField("result") else []
+                for each in (response, *last):
+                    yield each
         except grpc.aio.AioRpcError as error:
             raise from_call(error) from None
         finally:

@@ -93,9 +93,13 @@ def explain_request(image: bytes, model: str, options: ExplainOptions) -> api.Ex
     """The request for an explanation.
 
     Raises:
-        TypeError: a parameter of another type than the method takes.
+        TypeError: there is no such option, or a parameter of another type than the method takes.
         ValueError: this client knows no such method or parameter.
     """
+    unknown = options.keys() - ExplainOptions.__annotations__.keys()
+    if unknown:
+        known = ", ".join(ExplainOptions.__annotations__)
+        raise TypeError(f"no option {', '.join(map(repr, sorted(unknown)))}; there are: {known}")
     return api.ExplainRequest(
         model=model,
         image=image,
@@ -173,7 +177,10 @@ def _targets(targets: Targets | None) -> api.Targets | None:
 def _reference(target: Any) -> api.ClassReference:
     if isinstance(target, str):
         return api.ClassReference(label=target)
-    return api.ClassReference(index=operator.index(target))
+    index = operator.index(target)
+    if index < 0:
+        raise ValueError(f"the index of a class is 0 or more, not {index}")
+    return api.ClassReference(index=index)
 
 
 def _quality(metrics: Sequence[str | Metric], compare_with: str | Method | None) -> quality_pb2.QualityOptions | None:

@@ -51,7 +51,8 @@ class Client:
 
         Raises:
             OSError: a file cannot be read.
-            ValueError: a certificate without TLS, or a token that would be sent to another machine in the clear.
+            ValueError: an address without a port, a file without a certificate, a certificate without TLS, or a token
+                that would be sent to another machine in the clear.
         """
         self._calls = Calls(Connection(address, token, tls, certificate, retry), timeout)
 

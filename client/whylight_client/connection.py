@@ -53,11 +53,14 @@ class Connection:
     retry: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse what would be unsafe.
+        """Refuse what cannot work, or would be unsafe.
 
         Raises:
-            ValueError: a certificate without TLS, or a token that would be sent to another machine in the clear.
+            ValueError: no such address, a certificate without TLS, or a token that would be sent to another machine
+                in the clear.
         """
+        if ":" not in self.address or self.address.startswith(("http:", "https:")):
+            raise ValueError(f"{self.address!r} is no address of the service: write host:port, as {DEFAULT_ADDRESS!r}")
         if self.tls:
             return
         if self.certificate is not None:
@@ -75,6 +78,7 @@ class Connection:
 
         Raises:
             OSError: a file cannot be read.
+            ValueError: a file holds no certificate.
         """
         if self.tls:
             return grpc.secure_channel(self.address, self._credentials(), options=self._options())
@@ -85,6 +89,7 @@ class Connection:
 
         Raises:
             OSError: a file cannot be read.
+            ValueError: a file holds no certificate.
         """
         if self.tls:
             return grpc.aio.secure_channel(self.address, self._credentials(), options=self._options())
@@ -102,7 +107,16 @@ class Connection:
     def _credentials(self) -> grpc.ChannelCredentials:
         chain, key = self.certificate or (None, None)
         authorities = None if isinstance(self.tls, bool) else self.tls
-        return grpc.ssl_channel_credentials(_read(authorities), private_key=_read(key), certificate_chain=_read(chain))
+        return grpc.ssl_channel_credentials(
+            _read_certificates(authorities), private_key=_read(key), certificate_chain=_read_certificates(chain)
+        )
+
+
+def _read_certificates(path: str | os.PathLike[str] | None) -> bytes | None:
+    content = _read(path)
+    if content is not None and b"-----BEGIN CERTIFICATE-----" not in content:
+        raise ValueError(f"no certificate in {os.fspath(path or '')}: it must be PEM")
+    return content
 
 
 def _read(path: str | os.PathLike[str] | None) -> bytes | None:

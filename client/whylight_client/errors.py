@@ -118,6 +118,14 @@ _CLASSES: dict[grpc.StatusCode, type[WhylightError]] = {
 _BY_NUMBER: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
+_TOO_LARGE = "the image is larger than the service takes in a request"
+# What gRPC says by itself, before or instead of the service.
+_BY_GRPC = {
+    grpc.StatusCode.UNAVAILABLE: "no service answers: is it running, at this address, with TLS or without? ({})",
+    grpc.StatusCode.UNIMPLEMENTED: "what answers at this address is no Whylight, or one of another version",
+}
+
+
 class _Failed(Protocol):
     """What gRPC raises, with or without asyncio."""
 
@@ -129,7 +137,14 @@ class _Failed(Protocol):
 def from_call(error: _Failed) -> WhylightError:
     """The error of a call that gRPC ended with a status."""
     status = _details(error.trailing_metadata() or ())
-    return _make(error.code(), error.details() or "", status)
+    code, message = error.code(), error.details() or ""
+    if status.details:
+        return _make(code, message, status)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in message:  # no new try makes it smaller
+        return InvalidRequestError(_TOO_LARGE, code=code, reason="REQUEST_TOO_LARGE")
+    if message == "Deadline Exceeded":  # says gRPC in the client
+        message = "no answer in time: give the call a longer timeout, or allow_partial=True, or use explain_later"
+    return _make(code, _BY_GRPC.get(code, "{}").format(message), status)
 
 
 def from_status(status: status_pb2.Status) -> WhylightError:

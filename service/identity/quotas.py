@@ -29,17 +29,17 @@ class Quotas:
         self._clock = clock
         self._buckets: dict[tuple[str, str], _Bucket] = {}
 
-    def charge(self, caller: Caller, command: PredictCommand) -> None:
-        """Count a command: one explanation for each class to explain, or one prediction.
+    def charge(self, caller: Caller, *commands: PredictCommand) -> None:
+        """Count commands, all or none: one explanation for each class to explain, or one prediction.
 
         Raises:
             QuotaError: the caller has none left.
         """
-        if isinstance(command, ExplainCommand):
-            classes = len(command.class_indices) or command.target_top_k
+        classes = sum(command.classes for command in commands if isinstance(command, ExplainCommand))
+        if classes:
             self._take(caller.name, "explanations", caller.explanations_per_minute, classes)
         else:
-            self._take(caller.name, "predictions", caller.predictions_per_minute, 1)
+            self._take(caller.name, "predictions", caller.predictions_per_minute, len(commands))
 
     def _take(self, name: str, kind: str, per_minute: float | None, amount: int) -> None:
         if per_minute is None:

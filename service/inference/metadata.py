@@ -5,7 +5,7 @@ import importlib.metadata
 from protos.explain.v1 import types_pb2
 from protos.inference import inference_service_pb2 as oip
 from service.catalog import SERVING, DeployedModel
-from service.inference import image
+from service.inference import images
 from service.inference.outputs import OUTPUTS
 
 NAME = "whylight"
@@ -49,7 +49,7 @@ def model_metadata(model: DeployedModel, *, explains: bool, exact: bool) -> oip.
         name=model.name,
         versions=[model.known.version],
         platform=NAME,
-        inputs=[{"name": image.NAME, "datatype": "BYTES", "shape": [1]}],
+        inputs=[{"name": images.NAME, "datatype": "BYTES", "shape": [-1]}],
         outputs=outputs,
     )
 

@@ -19,7 +19,7 @@ QUALITY = "quality."  # before the name of a metric
 class Output:
     """A kind of output, of shape (images, classes, ...).
 
-    There is one image. The classes are those that were predicted, or those that were explained.
+    The classes are those that were predicted, or those that were explained: equally many of each image.
 
     Attributes:
         datatype: of its elements.
@@ -40,18 +40,20 @@ class Output:
     @property
     def shape(self) -> tuple[int, ...]:
         """As ModelMetadata tells it."""
-        return (1, -1, *self.sizes)
+        return (-1, -1, *self.sizes)
 
-    def tensor(self, answer: Answer) -> Tensor:
-        """The tensor of an answer.
+    def tensor(self, answers: Sequence[Answer]) -> Tensor:
+        """The tensor of the answers about some images, which have the same model and the same request otherwise.
 
         Raises:
-            ValueError: the maps of an answer are not equally large.
+            ValueError: they have not equally many classes, or maps that are not equally large.
         """
-        classes: Sequence[Any] = getattr(answer, "explanations" if self.explains else "predictions")
-        sizes = tuple(classes[0].map.values.shape) if -1 in self.sizes and classes else self.sizes
-        values = list(chain.from_iterable(self.elements(each) for each in classes))
-        return Tensor(self.datatype, (1, len(classes), *sizes), values)
+        classes: list[Sequence[Any]] = [
+            getattr(answer, "explanations" if self.explains else "predictions") for answer in answers
+        ]
+        sizes = tuple(classes[0][0].map.values.shape) if -1 in self.sizes and classes[0] else self.sizes
+        values = list(chain.from_iterable(map(self.elements, chain.from_iterable(classes))))
+        return Tensor(self.datatype, (len(answers), len(classes[0]), *sizes), values)
 
 
 def _matrix(explanation: types_pb2.Explanation) -> Sequence[float]:

@@ -64,6 +64,11 @@ class Parameters:
             return self.take(name, str)
         return self.take_count(name)
 
+    def take_below(self, prefix: str) -> dict[str, Value]:
+        """The values of all parameters whose names begin so, by what follows."""
+        names = [name for name in self._left if name.startswith(prefix)]
+        return {name.removeprefix(prefix): self._left.pop(name) for name in names}
+
     def fill(self, message: Message) -> None:
         """Set each field of a message that a parameter is named after; one of a list takes "one,two"."""
         for field in message.DESCRIPTOR.fields:

@@ -1,23 +1,27 @@
-"""What a request asks for: a request to explain.v1, and the tensors of its answer."""
+"""What a request asks for: requests to explain.v1, one for each image, and the tensors of their answers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from protos.explain.v1 import explanation_service_pb2 as api
 from protos.explain.v1 import method_pb2, types_pb2
 from protos.inference import inference_service_pb2 as oip
 from service.errors import Violation
-from service.inference.image import to_image
+from service.inference.images import Limits, to_images
 from service.inference.outputs import OUTPUTS, QUALITY, output
 from service.inference.parameters import Parameters
 from service.inference.refusals import refuse
+from service.struct_values import to_struct_value
+
+Asked: TypeAlias = api.PredictRequest | api.ExplainRequest
 
 DEFAULT_METHOD = "grad_cam"
 RESOLUTIONS = {"native": types_pb2.MAP_RESOLUTION_NATIVE, "input": types_pb2.MAP_RESOLUTION_INPUT}
 MICROSECOND = 1e-6
 # KServe's clients may say with an output how it shall be encoded in JSON.
 _HARMLESS = frozenset({"binary_data"})
-_UNKNOWN_OF_EXPLANATION = "is no parameter of the service or of the method"
 _UNKNOWN_OF_PREDICTION = "is no parameter of a prediction; explain=true, or naming saliency, asks for an explanation"
 
 
@@ -26,27 +30,27 @@ class Question:
     """A request, understood.
 
     Attributes:
-        request: the same to explain.v1.
+        requests: the same to explain.v1, one for each image; they differ in nothing else.
         named: the outputs that the client names; empty where it leaves the choice.
         outputs: those of the answer, in order; without `named`, also those that only full precision has.
         raw: whether the answer has raw contents, as the request.
         timeout: seconds that the client gives it; None where it says nothing.
     """
 
-    request: api.PredictRequest | api.ExplainRequest
+    requests: tuple[Asked, ...]
     named: tuple[str, ...]
     outputs: tuple[str, ...]
     raw: bool
     timeout: float | None
 
 
-def to_question(request: oip.ModelInferRequest, max_image_bytes: int) -> Question:
+def to_question(request: oip.ModelInferRequest, limits: Limits) -> Question:
     """Understand a request. What explain.v1 checks is left to it.
 
     Raises:
         InvalidRequestError: with a violation for whatever does not fit the protocol, or has no counterpart there.
     """
-    image = to_image(request, max_image_bytes)
+    images = to_images(request, limits)
     parameters = Parameters(request.parameters)
     named = _named(request, parameters)
     timeout = _timeout(parameters)
@@ -54,22 +58,33 @@ def to_question(request: oip.ModelInferRequest, max_image_bytes: int) -> Questio
     explain, by_name = parameters.take("explain", bool), _are_explained(named)
     if explain is False and by_name:
         parameters.refuse("explain", "must not be false: an output is named that only explanations have")
-    asked: api.PredictRequest | api.ExplainRequest
+    asked: Asked
     if explain or by_name:
         asked = _explain_request(named, parameters)
+        unknown = _unknown(asked.method)
         outputs = _explain_outputs(named, asked, whole=bool(explain))
     else:
         asked = api.PredictRequest()
+        unknown = _UNKNOWN_OF_PREDICTION
         outputs = named or tuple(name for name, each in OUTPUTS.items() if not each.explains)
-    asked.model, asked.model_version, asked.image = request.model_name, request.model_version, image
+    asked.model, asked.model_version = request.model_name, request.model_version
     asked.no_cache = bool(parameters.take("no_cache", bool))
     top_k = parameters.take_count("top_k")
     if top_k is not None:
         asked.top_k = top_k
-    parameters.refuse_left(_UNKNOWN_OF_EXPLANATION if explain or by_name else _UNKNOWN_OF_PREDICTION)
+    parameters.refuse_left(unknown)
     if parameters.violations:
         raise refuse(parameters.violations)
-    return Question(asked, named, tuple(dict.fromkeys(outputs)), bool(request.raw_input_contents), timeout)
+    raw = bool(request.raw_input_contents)
+    return Question(tuple(_each(asked, images)), named, tuple(dict.fromkeys(outputs)), raw, timeout)
+
+
+def _each(asked: Asked, images: Iterable[bytes]) -> Iterator[Asked]:
+    """The request about each image."""
+    for image in images:
+        about = deepcopy(asked)
+        about.image = image
+        yield about
 
 
 def _explain_outputs(named: Sequence[str], request: api.ExplainRequest, *, whole: bool) -> tuple[str, ...]:
@@ -116,10 +131,18 @@ def _explain_request(named: Sequence[str], parameters: Parameters) -> api.Explai
     return request
 
 
+def _unknown(method: method_pb2.Method) -> str:
+    """What a parameter is that is neither the service's own nor one of the method's."""
+    name = str(method.WhichOneof("method"))
+    known = ", ".join(field.name for field in getattr(method, name).DESCRIPTOR.fields) or "none"
+    return f"is no parameter of the service, of {name} (it has: {known}) or of a metric that is asked for"
+
+
 def _choose(method: method_pb2.Method, parameter: str, name: str, parameters: Parameters) -> None:
     """Set a method with its defaults. Without one, nobody knows what the other parameters mean."""
     if name not in method_pb2.Method.DESCRIPTOR.fields_by_name:
-        parameters.refuse(parameter, "names no method that this server knows; ListMethods of explain.v1 names them")
+        known = ", ".join(sorted(method_pb2.Method.DESCRIPTOR.fields_by_name))
+        parameters.refuse(parameter, f"names no method; there are: {known}")
         raise refuse(parameters.violations)
     getattr(method, name).SetInParent()
 
@@ -138,11 +161,13 @@ def _set_targets(request: api.ExplainRequest, parameters: Parameters) -> None:
 
 
 def _set_quality(request: api.ExplainRequest, named: Sequence[str], parameters: Parameters) -> None:
-    """The metrics that a parameter lists, and those whose outputs are named."""
+    """The metrics that a parameter lists, and those whose outputs are named, each with its own parameters."""
     listed = [name.strip() for name in (parameters.take("quality", str) or "").split(",")]
     outputs = [name.removeprefix(QUALITY) for name in named if name.startswith(QUALITY)]
     for name in dict.fromkeys([*filter(None, listed), *outputs]):
-        request.quality.metrics.add(name=name)
+        metric = request.quality.metrics.add(name=name)
+        for key, value in parameters.take_below(f"{QUALITY}{name}.").items():
+            metric.parameters.fields[key].CopyFrom(to_struct_value(value))
     second = parameters.take("compare_with", str)
     if second is not None:
         _choose(request.quality.compare_with, "compare_with", second, parameters)

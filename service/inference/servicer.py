@@ -9,18 +9,18 @@ from protos.inference import inference_service_pb2 as oip
 from protos.inference import inference_service_pb2_grpc as oip_grpc
 from service import observation
 from service.catalog import Catalog, DeployedModel
-from service.converters import to_command
 from service.deadlines import answer_by
-from service.errors import InvalidRequestError, ModelNotFoundError, PermissionDeniedError
+from service.errors import ModelNotFoundError, PermissionDeniedError
 from service.explaining import Explaining
 from service.identity.caller import Caller, Precision
 from service.identity.permissions import EXPLAIN, may_call
 from service.identity.precision import check_request
 from service.inference import metadata
 from service.inference.answer import to_infer_response
-from service.inference.outputs import OUTPUTS, Answer
+from service.inference.asking import Asking
+from service.inference.images import Limits
+from service.inference.outputs import OUTPUTS
 from service.inference.question import Question, to_question
-from service.inference.refusals import in_our_terms
 from service.rpc_types import Context
 from service.settings import Settings
 
@@ -45,7 +45,7 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
     ) -> None:
         self._settings = settings
         self._catalog = catalog
-        self._explaining = explaining
+        self._asking = Asking(explaining, settings.max_image_bytes)
         self._ending = ending
 
     async def ServerLive(self, request: oip.ServerLiveRequest, context: Context) -> oip.ServerLiveResponse:  # noqa: N802
@@ -87,7 +87,7 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
         return oip.RepositoryIndexResponse(models=map(metadata.model_index, found))
 
     async def ModelInfer(self, request: oip.ModelInferRequest, context: Context) -> oip.ModelInferResponse:  # noqa: N802
-        """Classify one image and, where asked for, explain it."""
+        """Classify the images and, where asked for, explain them."""
         seen = observation.current()
         seen.model = self._catalog.get(request.model_name).name  # refusals count for their model, too
         model = self._catalog.get_ready(request.model_name, request.model_version)
@@ -96,30 +96,17 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
         deadline = answer_by(context, self._settings.default_timeout)
         if question.timeout is not None:
             deadline = min(deadline, time.monotonic() + question.timeout)
-        try:
-            answer = await self._answer(question.request, model, deadline)
-        except InvalidRequestError as error:
-            raise in_our_terms(error) from None
-        given = (answer, question.outputs, seen.caller.precision, request.id, question.raw)
-        if answer.ByteSize() > _LARGE_ANSWER:
+        answers = await self._asking.answers(question.requests, model, deadline)
+        given = (answers, question.outputs, seen.caller.precision, request.id, question.raw)
+        if sum(answer.ByteSize() for answer in answers) > _LARGE_ANSWER:
             return await asyncio.to_thread(to_infer_response, *given)
         return to_infer_response(*given)
 
     async def _understand(self, request: oip.ModelInferRequest) -> Question:
-        given = (request, self._settings.max_image_bytes)
+        given = (request, Limits(self._settings.max_images, self._settings.max_image_bytes))
         if request.ByteSize() > _LARGE_REQUEST:
             return await asyncio.to_thread(to_question, *given)
         return to_question(*given)
-
-    async def _answer(
-        self, request: api.PredictRequest | api.ExplainRequest, model: DeployedModel, deadline: float
-    ) -> Answer:
-        """What explain.v1 would answer."""
-        limit = self._settings.max_image_bytes
-        if isinstance(request, api.ExplainRequest):
-            command = to_command.to_explain_command(request, model, limit)
-            return await self._explaining.explain(command, model, deadline)
-        return await self._explaining.predict(to_command.to_predict_command(request, model, limit), model, deadline)
 
     def _model(self, name: str, version: str) -> DeployedModel:
         model = self._catalog.get(name)
@@ -137,9 +124,9 @@ def _allow(question: Question, caller: Caller) -> None:
     Raises:
         PermissionDeniedError: the caller may only predict, or has answers of a lower precision than it asks for.
     """
-    if isinstance(question.request, api.ExplainRequest) and not may_call(EXPLAIN, caller.roles):
+    if isinstance(question.requests[0], api.ExplainRequest) and not may_call(EXPLAIN, caller.roles):
         raise PermissionDeniedError("the client's roles do not allow explanations")
-    check_request(question.request, caller.precision)
+    check_request(question.requests[0], caller.precision)
     if caller.precision is not Precision.FULL and any(
         OUTPUTS[name].exact for name in question.named if name in OUTPUTS
     ):

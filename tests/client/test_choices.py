@@ -46,6 +46,8 @@ def test_the_method_of_an_answer_can_be_asked_for_again() -> None:
         ({"method": Method("cam"), "parameters": {"layer": "a"}}, ValueError, "itself"),
         ({"quality": "average_drop"}, TypeError, "list of metrics"),
         ({"targets": 1.5}, TypeError, "integer"),
+        ({"targets": [-1]}, ValueError, "0 or more"),
+        ({"target": 3}, TypeError, "no option 'target'; there are: method, parameters, targets"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_sent(

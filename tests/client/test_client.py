@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -199,6 +201,24 @@ async def test_nobody_at_the_address_is_unavailable() -> None:
     with wl.Client("127.0.0.1:1", timeout=20) as client, pytest.raises(wl.UnavailableError) as caught:
         await asyncio.to_thread(client.models)
     assert caught.value.reason == ""
+    assert "is it running, at this address" in caught.value.message
+
+
+@pytest.mark.parametrize(("details", "said"), [("Deadline Exceeded", "longer timeout"), ("too late", "too late")])
+def test_a_call_that_was_too_slow_says_what_to_do(details: str, said: str) -> None:
+    """gRPC itself says no more than the status; what the service says stays."""
+    failed = SimpleNamespace(
+        code=lambda: grpc.StatusCode.DEADLINE_EXCEEDED, details=lambda: details, trailing_metadata=lambda: None
+    )
+    assert said in errors.from_call(failed).message
+
+
+async def test_a_request_too_large_for_grpc_is_invalid_and_not_for_want_of_room() -> None:
+    """Who waits and tries again for want of room would do so for ever."""
+    async with served(max_image_bytes=1024) as service, wl.AsyncClient(service.address) as client:
+        with pytest.raises(wl.InvalidRequestError, match="larger than the service takes") as caught:
+            await client.explain(bytes(200_000), model=MODEL)
+    assert caught.value.reason == "REQUEST_TOO_LARGE"
 
 
 async def test_tls_certificate_and_token(tmp_path: Path) -> None:
@@ -290,5 +310,3 @@ def test_a_status_that_cannot_be_read_is_still_an_error_of_ours() -> None:
 
     error = errors.from_call(Failed())
     assert (type(error), error.reason, str(error)) == (wl.WhylightError, "", "DATA_LOSS: ")
-
-

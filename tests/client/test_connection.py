@@ -1,5 +1,7 @@
 """Whom the client trusts and what it shows."""
 
+from pathlib import Path
+
 import pytest
 
 from whylight_client.connection import Connection
@@ -17,6 +19,20 @@ def test_a_token_goes_to_no_other_machine_in_the_clear(address: str) -> None:
     with pytest.raises(ValueError, match="without TLS"):
         Connection(address, token="secret")  # noqa: S106
     Connection(address, token="secret", tls=True)  # noqa: S106
+
+
+@pytest.mark.parametrize("address", ["localhost", "http://localhost:50051", "https://example.org:443"])
+def test_an_address_is_host_and_port(address: str) -> None:
+    """gRPC would take each for a name, or for port 443."""
+    with pytest.raises(ValueError, match="write host:port"):
+        Connection(address)
+
+
+def test_a_file_without_a_certificate_is_said(tmp_path: Path) -> None:
+    """gRPC would write to standard error, and the service seem to be away."""
+    (tmp_path / "ca.pem").write_text("none")
+    with pytest.raises(ValueError, match="no certificate"):
+        Connection("127.0.0.1:1", tls=tmp_path / "ca.pem").open()
 
 
 def test_a_certificate_needs_tls() -> None:

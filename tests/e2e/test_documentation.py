@@ -25,8 +25,9 @@ def test_the_readmes_python_runs_as_it_stands(service: Launched, tmp_path: Path)
     shutil.copy(SAMPLES_FOLDER / SAMPLE["image"], tmp_path / "photo.jpg")
     (tmp_path / "call.py").write_text(code.group(1).replace("127.0.0.1:50051", service.address))
     done = subprocess.run(
-        [sys.executable, "call.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )
+        [sys.executable, "call.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "client")},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 2
     for label in SAMPLE["labels"]:

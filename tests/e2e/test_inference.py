@@ -49,8 +49,20 @@ def test_pixels_are_an_image(channel: grpc.Channel) -> None:
     assert answer.outputs[0].shape[:2] == [1, 1]
 
 
+def test_several_images_are_each_ones_answer(channel: grpc.Channel) -> None:
+    """The maps of a batch are those of the images alone, but for rounding."""
+    first, second = bytes(range(256)) * 36, bytes(reversed(range(256))) * 36
+    alone = [infer(channel, datatype="UINT8", shape=[64, 48, 3], raw=raw) for raw in (first, second)]
+    both = infer(channel, datatype="UINT8", shape=[2, 64, 48, 3], raw=first + second)
+    _, _, height, width = alone[0].outputs[0].shape
+    assert list(both.outputs[0].shape) == [2, 1, height, width]
+    expected = b"".join(answer.raw_output_contents[0] for answer in alone)
+    values = [struct.unpack(f"<{2 * height * width}f", raw) for raw in (both.raw_output_contents[0], expected)]
+    assert values[0] == pytest.approx(values[1], abs=1e-4)
+
+
 @needs_stock_clients
-@pytest.mark.parametrize("number", range(len(EXAMPLES)), ids=["tritonclient", "kserve"])
+@pytest.mark.parametrize("number", range(len(EXAMPLES)), ids=["tritonclient", "kserve", "several"])
 def test_the_documentations_examples_run_as_they_stand(number: int, service: Launched, tmp_path: Path) -> None:
     """Each prints something, and nothing went wrong."""
     shutil.copy(SAMPLES_FOLDER / SAMPLE["image"], tmp_path / "photo.jpg")

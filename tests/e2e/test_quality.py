@@ -1,5 +1,6 @@
 """Quality figures through the running service, against the same computed in this process."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -135,8 +136,9 @@ def test_the_documentations_python_runs_as_it_stands(service: Launched, tmp_path
     shutil.copy(SAMPLES_FOLDER / SAMPLE["image"], tmp_path / "photo.jpg")
     (tmp_path / "call.py").write_text(code.group(1).replace("127.0.0.1:50051", service.address))
     done = subprocess.run(
-        [sys.executable, "call.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )
+        [sys.executable, "call.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "client")},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert any(line.startswith("average_drop ") for line in lines)

@@ -5,6 +5,7 @@ import random
 
 from protos.inference import inference_service_pb2 as oip
 from service.errors import InvalidRequestError
+from service.inference.images import Limits
 from service.inference.question import to_question
 from tests.fuzz.mutations import Mutator
 from tests.fuzz.requests import IMAGES, METHODS, WORDS
@@ -12,21 +13,24 @@ from tests.service.inference.asking import packed, parameter
 
 MESSAGES = 3000
 NAMES = ("target", "target_top_k", "quality", "compare_with", "resolution", "layer", "steps", "noise",
-         "explain", "method", "top_k", "timeout", "priority", "further_layers", "other")  # fmt: skip
+         "explain", "method", "top_k", "timeout", "priority", "further_layers", "quality.insertion.steps",
+         "other")  # fmt: skip
 OUTPUTS = ("saliency", "labels", "logits", "quality.insertion", "overlay_png", "other")
 
 
 def valid(source: random.Random) -> oip.ModelInferRequest:
-    """An encoded image or pixels, raw or typed, with some parameters and outputs."""
-    image, pixels, raw = source.choice(IMAGES), source.randbytes(12), source.random() < 0.5
-    request = oip.ModelInferRequest(model_name="tiny", inputs=[{"name": "image", "datatype": "BYTES", "shape": [1]}])
+    """Encoded images or pixels, raw or typed, with some parameters and outputs."""
+    count, raw = source.choice((1, 1, 3)), source.random() < 0.5
+    images, pixels = source.choices(IMAGES, k=count), source.randbytes(12 * count)
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [count]}
+    request = oip.ModelInferRequest(model_name="tiny", inputs=[tensor])
     if encoded := source.random() < 0.5:
-        contents = oip.InferTensorContents(bytes_contents=[image])
+        contents = oip.InferTensorContents(bytes_contents=images)
     else:
-        request.inputs[0].datatype, request.inputs[0].shape[:] = "UINT8", [2, 2, 3]
+        request.inputs[0].datatype, request.inputs[0].shape[:] = "UINT8", [count, 2, 2, 3]
         contents = oip.InferTensorContents(uint_contents=pixels)
     if raw:
-        request.raw_input_contents.append(packed(image) if encoded else pixels)
+        request.raw_input_contents.append(packed(*images) if encoded else pixels)
     else:
         request.inputs[0].contents.CopyFrom(contents)
     for name in source.sample(NAMES, source.randrange(3)):
@@ -46,6 +50,6 @@ def test_whatever_is_changed_nothing_but_the_client_is_to_blame() -> None:
         for _ in range(source.randrange(3)):
             Mutator(source, WORDS, IMAGES).mutate(request)
         with contextlib.suppress(InvalidRequestError):
-            to_question(request, 10_000)
+            to_question(request, Limits(images=4, image_bytes=10_000))
             understood += 1
     assert MESSAGES // 10 < understood < MESSAGES * 9 // 10

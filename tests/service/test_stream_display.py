@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 
 import grpc
@@ -33,13 +34,19 @@ class Streams(api_grpc.ExplanationServiceServicer):
         self.request = api.StreamExplainRequest()
         self.remaining = 0.0
         self.events = WHOLE
+        self.dawdle = 0.05  # seconds between the last message and the status
+        self.cancelled = False
+        self.ended = Event()
         self.code: grpc.StatusCode | None = None
 
     def StreamExplain(  # noqa: N802
         self, request: api.StreamExplainRequest, context: grpc.ServicerContext
     ) -> Iterator[api.StreamExplainResponse]:
         self.request, self.remaining = request, context.time_remaining()
+        context.add_callback(self.ended.set)
         yield from self.events
+        self.ended.wait(self.dawdle)
+        self.cancelled = not context.is_active()
         if self.code is not None:
             context.abort(self.code, "too late")
 
@@ -72,6 +79,13 @@ def test_the_command_asks_for_a_stream_and_prints_its_result(service: SimpleName
     assert (asked.request.model, asked.request.allow_partial, asked.preview) == ("m", True, False)
     assert asked.HasField("preview")
     assert 5 < service.streams.remaining <= 7
+
+
+def test_the_stream_is_read_to_its_end(service: SimpleNamespace, tmp_path: Path) -> None:
+    """A result whose status has not come yet is no reason to go: the service would count a cancel."""
+    assert whylight(service, tmp_path).code == 0
+    assert service.streams.ended.wait(20)
+    assert not service.streams.cancelled
 
 
 def test_a_terminal_shows_how_far_it_is(service: SimpleNamespace) -> None:

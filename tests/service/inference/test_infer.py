@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from protos.explain.v1 import types_pb2
+from service.errors import InvalidRequestError, Violation
 from service.throttling import THROTTLED
 from tests.service.fakes import LABELS, MODEL, front
 from tests.service.inference.asking import (
@@ -129,6 +130,23 @@ async def test_quality_figures_are_outputs() -> None:
     assert math.isnan(found["quality.insertion"][2][0])
 
 
+@pytest.mark.parametrize("steps", [28, "28", 28.0])
+async def test_metrics_take_parameters(steps: object) -> None:
+    """As quality.METRIC.PARAMETER; what is wrong with one is said of it."""
+    parameters = {"quality": "insertion", "quality.insertion.steps": steps, "quality.insertion.baseline": "mean"}
+    async with front() as service:
+        service.worker.answer = whole
+        await stub_of(service).ModelInfer(ask(parameters=parameters, outputs=["quality.average_drop", "saliency"]))
+        sent = service.worker.requests[0].image.quality
+        violation = Violation("quality.metrics[1].parameters.steps", "must be at least 1")
+        service.worker.error = InvalidRequestError("no", (violation,))
+        both = {**parameters, "explain": True, "quality": "average_drop,insertion"}
+        error = await refused(stub_of(service).ModelInfer(ask(parameters=both)))
+    found = [(choice.name, dict(choice.parameters)) for choice in sent.metrics]
+    assert found == [("insertion", {"steps": 28, "baseline": "mean"}), ("average_drop", {})]
+    assert "parameters.quality.insertion.steps must be at least 1" in str(error.details())
+
+
 async def test_pictures_are_outputs_when_named() -> None:
     """As BYTES, a picture for each target."""
     async with front() as service:
@@ -165,18 +183,26 @@ def tensor(**fields: Any) -> list[dict[str, Any]]:
         ({"inputs": tensor() * 2, "raw_input_contents": [packed(IMAGE)] * 2}, "inputs"),
         ({"inputs": tensor(name="x")}, "inputs[0].name"),
         ({"inputs": tensor(datatype="FP32")}, "inputs[0].datatype"),
-        ({"inputs": tensor(shape=[2]), "raw_input_contents": [packed(IMAGE, IMAGE)]}, "inputs[0].shape"),
+        ({"inputs": tensor(shape=[17]), "raw_input_contents": [packed(*[IMAGE] * 17)]}, "inputs[0].shape"),
+        ({"inputs": tensor(shape=[1, 2]), "raw_input_contents": [packed(IMAGE, IMAGE)]}, "inputs[0].shape"),
+        ({"inputs": tensor(shape=[]), "raw_input_contents": [packed(IMAGE)]}, "inputs[0].shape"),
+        ({"inputs": tensor(shape=[2])}, "inputs[0]"),
+        ({"inputs": tensor(shape=[2], contents={"bytes_contents": [IMAGE]}), "raw_input_contents": []}, "inputs[0]"),
+        ({"inputs": tensor(shape=[2]), "raw_input_contents": [packed(IMAGE, b"")]}, "inputs[0][1]"),
         ({"inputs": tensor(shape=[0])}, "inputs[0].shape"),
         ({"inputs": tensor(contents={"bytes_contents": [IMAGE]})}, "raw_input_contents"),
         ({"raw_input_contents": [packed(IMAGE)] * 2}, "raw_input_contents"),
-        ({"raw_input_contents": [b""]}, "raw_input_contents[0]"),
+        ({"raw_input_contents": [b""]}, "inputs[0]"),
+        ({"raw_input_contents": [b"x"]}, "raw_input_contents[0]"),
         ({"raw_input_contents": [IMAGE]}, "raw_input_contents[0]"),
         ({"raw_input_contents": [packed(IMAGE) + b"x"]}, "raw_input_contents[0]"),
         ({"raw_input_contents": []}, "inputs[0].contents"),
         ({"raw_input_contents": [packed(b"")]}, "inputs[0]"),
         ({"raw_input_contents": [packed(b"x" * 2000)]}, "inputs[0]"),
         ({"inputs": tensor(datatype="UINT8", shape=[1, 1, 4])}, "inputs[0].shape"),
-        ({"inputs": tensor(datatype="UINT8", shape=[2, 1, 1, 3])}, "inputs[0].shape"),
+        ({"inputs": tensor(datatype="UINT8", shape=[17, 1, 1, 3])}, "inputs[0].shape"),
+        ({"inputs": tensor(datatype="UINT8", shape=[2, 1, 1, 3]), "raw_input_contents": [b"abc"]}, "inputs[0]"),
+        ({"inputs": tensor(datatype="UINT8", shape=[3])}, "inputs[0].shape"),
         ({"inputs": tensor(datatype="UINT8", shape=[-1, -1, 3])}, "inputs[0].shape"),
         ({"inputs": tensor(datatype="UINT8", shape=[20_000, 1, 3])}, "inputs[0].shape"),
         ({"inputs": tensor(datatype="UINT8", shape=[20, 20, 3])}, "inputs[0]"),
@@ -222,9 +248,10 @@ async def test_what_is_no_image_of_the_protocol_is_refused(fields: dict[str, Any
         ({"explain": True, "layer": 3}, "layer"),
         ({"explain": True, "layer": ""}, "layer"),
         ({"explain": True, "samples": 3}, "samples"),
-        ({"explain": True, "quality": "x"}, "quality"),
+        ({"explain": True, "quality": "x"}, "quality.x"),
         ({"explain": True, "quality": "rank_correlation"}, "compare_with"),
         ({"explain": True, "compare_with": "x"}, "compare_with"),
+        ({"explain": True, "quality.insertion.steps": 9}, "quality.insertion.steps"),
         ({"explain": True, "resolution": "x"}, "resolution"),
         ({"explain": "maybe"}, "explain"),
         ({"explain": 1}, "explain"),

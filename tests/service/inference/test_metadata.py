@@ -49,21 +49,21 @@ async def test_a_service_that_shuts_down_is_not_ready_and_refuses() -> None:
 
 
 async def test_metadata_name_the_tensors() -> None:
-    """The image goes in; prediction and explanation come out, with the sizes that every request has."""
+    """Images go in; prediction and explanation come out, with the sizes that every request has."""
     async with front() as service:
         server = await stub_of(service).ServerMetadata(oip.ServerMetadataRequest())
         model = await stub_of(service).ModelMetadata(oip.ModelMetadataRequest(name=MODEL, version="1.0"))
     assert server.name == "whylight"
     assert (model.name, list(model.versions), model.platform) == (MODEL, ["1.0"], "whylight")
-    assert [(each.name, each.datatype, list(each.shape)) for each in model.inputs] == [("image", "BYTES", [1])]
+    assert [(each.name, each.datatype, list(each.shape)) for each in model.inputs] == [("image", "BYTES", [-1])]
     assert [(each.name, each.datatype, list(each.shape)) for each in model.outputs] == [
-        ("probabilities", "FP32", [1, -1]),
-        ("logits", "FP32", [1, -1]),
-        ("classes", "INT64", [1, -1]),
-        ("labels", "BYTES", [1, -1]),
-        ("saliency", "FP32", [1, -1, -1, -1]),
-        ("targets", "INT64", [1, -1]),
-        ("map_to_image", "FP64", [1, -1, 2, 3]),
+        ("probabilities", "FP32", [-1, -1]),
+        ("logits", "FP32", [-1, -1]),
+        ("classes", "INT64", [-1, -1]),
+        ("labels", "BYTES", [-1, -1]),
+        ("saliency", "FP32", [-1, -1, -1, -1]),
+        ("targets", "INT64", [-1, -1]),
+        ("map_to_image", "FP64", [-1, -1, 2, 3]),
     ]
 
 

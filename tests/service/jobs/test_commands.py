@@ -57,7 +57,8 @@ async def test_a_job_from_its_creation_to_its_end(image: Path, tmp_path: Path) -
         assert name not in (await whylight(service, "job", "list", "--not-done")).out
         assert (await whylight(service, "job", "delete", name)).code == 0
         gone = await whylight(service, "job", "get", name)
-        assert (gone.code, gone.err.strip()) == (1, "NOT_FOUND: no such operation")
+        assert (gone.code, gone.err.splitlines()[0]) == (1, "NOT_FOUND: no such operation")
+        assert "whylight job list" in gone.err
 
 
 async def test_a_job_that_runs_and_is_cancelled(image: Path) -> None:

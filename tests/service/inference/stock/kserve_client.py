@@ -52,6 +52,8 @@ async def main(address: str, model: str, data: bytes, target: int) -> None:
         first = await check(client, model, raw(data), target)
         second = await check(client, model, typed(data), target)
         assert np.array_equal(first, second)
+        several = await client.infer(InferRequest(model, [InferInput("image", [2], "BYTES", data=[data, data])]))
+        assert [output.shape[0] for output in several.outputs] == [2] * len(several.outputs)
         prediction = await client.infer(InferRequest(model, [typed(data)]))
         assert "saliency" not in [output.name for output in prediction.outputs]
         assert await code_of(client.is_model_ready("none")) is grpc.StatusCode.NOT_FOUND

@@ -59,10 +59,24 @@ def main(address: str, model: str, image: str, target: int) -> None:
 
     pixels = np.zeros((8, 6, 3), np.uint8)
     client.infer(model, [InferInput("image", [8, 6, 3], "UINT8").set_data_from_numpy(pixels)])
+    check_batches(client, model, image)
 
     error = refused(client, model, encoded(image), {"explain": True, "method": "none"})
     assert error.status() == "StatusCode.INVALID_ARGUMENT"
     assert "parameters.method names no method" in error.message()
+
+
+def check_batches(client: InferenceServerClient, model: str, path: str) -> None:
+    photos = np.array([Path(path).read_bytes()] * 3, dtype=np.object_)
+    outputs = [InferRequestedOutput(name) for name in ("labels", "saliency", "map_png")]
+    several = [InferInput("image", [3], "BYTES").set_data_from_numpy(photos)]
+    answer = client.infer(model, several, outputs=outputs, parameters={"target": 1})
+    assert answer.as_numpy("labels").shape[0] == 3
+    assert answer.as_numpy("saliency").shape[:2] == (3, 1)
+    assert answer.as_numpy("map_png").shape == (3, 1)
+    pixels = np.zeros((2, 8, 6, 3), np.uint8)
+    answer = client.infer(model, [InferInput("image", [2, 8, 6, 3], "UINT8").set_data_from_numpy(pixels)])
+    assert answer.as_numpy("classes").shape[0] == 2
 
 
 def refused(
