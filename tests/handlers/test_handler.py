@@ -420,8 +420,8 @@ def test_threads(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("tiny", [3]),
         ("tiny--fast", [3]),
-        ("tiny--slow", ["nice", 10, 1]),
-        ("tiny--quality", ["nice", 19, 1]),
+        ("tiny--slow", [1, "nice", 10]),
+        ("tiny--quality", [1, "nice", 19]),
     ],
 )
 def test_workers_step_back(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, expected: list[Any]) -> None:
