@@ -69,6 +69,8 @@ def _constants(file: OnnxFile, nodes: Sequence[NodeProto]) -> dict[str, Tensor]:
     for node in nodes:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             stored[node.output[0]] = node.attribute[0].t
+        if node.op_type == "Identity" and node.input[0] in stored:  # exporters keep equal weights once
+            stored[node.output[0]] = stored[node.input[0]]
     return {name: _tensor(tensor) for name, tensor in stored.items()}
 
 
