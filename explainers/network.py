@@ -17,7 +17,7 @@ from explainers.layers import LayerInfo, LayerTable, SpatialCall, detect_target_
 from explainers.linear_head import LinearHead, follows_pooling, last_linear
 from explainers.lrp_operations import FORGETTABLE, obstacle
 from explainers.lrp_tape import Tape, record
-from explainers.opaque import Opaque
+from explainers.opaque import REFUSAL, has_opaque_part
 from explainers.probe import Trace, trace
 from explainers.recorder import Edit, Recorder, Recording
 from explainers.rectifiers import VisibleRectifiers, rectifiers
@@ -91,6 +91,7 @@ class Network:
         self.memory_format = torch.preserve_format
         self.autocast: torch.dtype | None = None
         self.graphs = Graphs(self.device)
+        self._has_opaque_part = has_opaque_part(self._shadow)
         self._broadcasts: dict[str, bool] = {}
         self._differentiable: dict[str, bool] = {}
         self._inspect(target_layer)
@@ -223,7 +224,7 @@ class Network:
             UnknownLayerError: no layer with a spatial map there.
         """
         self._table.find(layer)
-        if not any(isinstance(module, Opaque) for module in self._shadow.modules()):
+        if not self._has_opaque_part:
             return True
         if layer not in self._differentiable:
             noise = torch.rand(1, len(self._mean.flatten()), *self.input_size, generator=_fixed_generator())
@@ -239,8 +240,10 @@ class Network:
         """Whether a ReLU, or ReLU6, leads from the pixels to the logits: tried once on noise.
 
         Raises:
-            NotApplicableError: a part of the network runs compiled, where no ReLU can be seen.
+            NotApplicableError: a part of the network runs compiled or outside of torch, where no ReLU can be seen.
         """
+        if self._has_opaque_part:
+            raise NotApplicableError(REFUSAL)
         with VisibleRectifiers():
             return bool(rectifiers(self._logits_of_noise()))
 
@@ -256,6 +259,8 @@ class Network:
     @cached_property
     def relevance_obstacle(self) -> str | None:
         """Why relevance can't be propagated from the logits to the pixels; None when it can: tried once on noise."""
+        if self._has_opaque_part:
+            return REFUSAL
         return obstacle(self.tape(torch.rand(1, self._mean.numel(), *self.input_size, generator=_fixed_generator())))
 
     @property

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from explainers import Network, NotApplicableError, normalise, parameter
-from explainers.opaque import Opaque
+from explainers.opaque import has_opaque_part
 from explainers.shadow import make_shadow
 from quality.evidence import Evidence, Need
 from quality.metric import Direction, Metric, Unit
@@ -79,7 +79,7 @@ def randomised(model: nn.Module, network: Network, stages: int | None, seed: int
     Raises:
         NotApplicableError: the model has no weights, or some that torch doesn't have.
     """
-    if any(isinstance(module, Opaque) for module in model.modules()):
+    if has_opaque_part(model):
         raise NotApplicableError("a part of the network is not torch's, and its weights can't become random")
     copy = make_shadow(model, network.device)
     layers = layers_from_the_top(copy, network)
