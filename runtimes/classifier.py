@@ -140,6 +140,8 @@ def _singly(whole: nn.Module, images: Tensor) -> Tensor:
         raise GraphError(f"the graph does not run on one image of {sides}: {DYNAMIC}") from None
     if logits.dim() != 2 or len(logits) != len(images):
         raise GraphError("the graph must return logits of shape (batch, classes)")
+    if not bool(logits.isfinite().all()):
+        raise GraphError("the graph returns a score that is not finite")
     return logits
 
 
