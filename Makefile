@@ -90,8 +90,9 @@ methods: $(VENV)/.dev ## Agreement and cost of every method on seven networks (a
 	@$(BIN)/python -m benchmarks.methods
 
 .PHONY: architectures
-architectures: $(VENV)/.dev ## Check every architecture of the table; write docs/architectures.md
+architectures: $(VENV)/.dev ## Check every architecture of the tables; write docs/architectures.md and docs/benchmarks/onnx_files.md
 	@$(BIN)/python -m benchmarks.architectures --output docs/architectures.md
+	@$(BIN)/python -m benchmarks.onnx_files --output docs/benchmarks/onnx_files.md
 
 .PHONY: gallery
 gallery: $(VENV)/.dev ## Draw every method by both default models into docs/

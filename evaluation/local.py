@@ -16,7 +16,7 @@ from evaluation.errors import EvaluationError, UsageError
 from evaluation.items import Item
 from evaluation.truth import View, boxes_of, mask_of, with_truth
 from explainers import Activation, Classes, ExplainerError, ImageResult, InvalidParameterError, Method
-from handlers.describe import device_text, library_versions
+from handlers.describe import device_text, versions_of
 from handlers.loading import LoadedModel, LoadError, load_model
 from handlers.memory import keep_for_reuse
 from handlers.preprocess import geometry, to_input
@@ -89,7 +89,7 @@ class Local:
                 "preprocessing_digest": document.preprocessing_digest,
             },
             "device": device_text(self._model.device),
-            "library_versions": library_versions(),
+            "library_versions": versions_of(self._model),
         }
 
     def resolve(self, plan: Plan, *, leave_out: bool) -> Plan:

@@ -67,7 +67,7 @@ class AblationCam(LayerMethod, Stepwise):
             UnknownLayerError, NotApplicableError, InvalidTargetError, and whatever `watch` raises.
         """
         layer = self.target_layer(network)
-        recording = network.record(images, layer)
+        recording = network.record(images, layer, gradients=False)
         activation = recording.activation
         logits = recording.logits.to(activation)
         head = network.linear_head

@@ -64,7 +64,7 @@ class Cam:
             NotApplicableError, InvalidTargetError.
         """
         head = _head(network)
-        recording = network.record(images, head.layer)
+        recording = network.record(images, head.layer, gradients=False)
         activation = recording.activation
         weight = head.weight.to(activation.dtype)
 

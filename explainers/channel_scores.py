@@ -28,7 +28,7 @@ def explain_channel_scores(
         noise: added to the masks, shape (samples, height, width), on the network's device.
         watch: is told of every pass; there is no map before the last.
     """
-    recording = network.record(images, layer)
+    recording = network.record(images, layer, gradients=False)
     activation = recording.activation
     pixels = images.to(network.device)
     with torch.inference_mode():

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from explainers.class_maps import explain_recording
 from explainers.errors import InvalidParameterError, UnknownLayerError
-from explainers.layer_method import GradientLayerMethod
+from explainers.layer_method import GradientLayerMethod, require_gradient
 from explainers.maps import upsample
 from explainers.network import Network
 from explainers.parameters import parameter
@@ -56,9 +56,10 @@ class LayerCam(GradientLayerMethod):
         Raises:
             UnknownLayerError: the network has no such layer with a spatial map.
             InvalidParameterError: a layer is named twice.
-            NotApplicableError: no layer is given and the network has no spatial map.
+            NotApplicableError: no layer is given and the network has no spatial map, or no gradient leads to a layer.
         """
         layer, *further = self._layers(network)
+        require_gradient(network, layer, *further)
         return dataclasses.replace(self, layer=layer, further_layers=tuple(further))
 
     def explain(self, network: Network, images: Tensor, targets: Sequence[Targets]) -> list[ImageResult]:

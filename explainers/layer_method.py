@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from explainers.class_maps import explain_recording
+from explainers.errors import NotApplicableError
 from explainers.network import Network
 from explainers.parameters import parameter
 from explainers.result import ImageResult
@@ -46,6 +47,12 @@ class GradientLayerMethod(LayerMethod, abc.ABC):
     Costs one forward pass, and for each target one backward pass through what follows the layer.
     """
 
+    def resolve(self, network: Network) -> Self:
+        """As `LayerMethod.resolve`; refuses a layer from which no gradient leads to the scores."""
+        resolved = super().resolve(network)
+        require_gradient(network, self.target_layer(network))
+        return resolved
+
     @staticmethod
     @abc.abstractmethod
     def raw_map(activation: Tensor, gradient: Tensor) -> Tensor:
@@ -70,6 +77,16 @@ class GradientLayerMethod(LayerMethod, abc.ABC):
         return explain_recording(
             recording, targets, lambda seed: self.raw_map(activation, recording.gradient(seed))
         )
+
+
+def require_gradient(network: Network, *layers: str) -> None:
+    """Refuse layers with respect to which the scores have no gradient.
+
+    Raises:
+        NotApplicableError: they have none.
+    """
+    if not all(map(network.differentiable_from, layers)):
+        raise NotApplicableError("the scores don't depend on the layer in a differentiable way")
 
 
 def weighted_sum(weights: Tensor, activation: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from explainers.layers import LayerInfo, LayerTable, SpatialCall, detect_target_
 from explainers.linear_head import LinearHead, follows_pooling, last_linear
 from explainers.lrp_operations import FORGETTABLE, obstacle
 from explainers.lrp_tape import Tape, record
+from explainers.opaque import REFUSAL, has_opaque_part
 from explainers.probe import Trace, trace
 from explainers.recorder import Edit, Recorder, Recording
 from explainers.rectifiers import VisibleRectifiers, rectifiers
@@ -90,7 +91,9 @@ class Network:
         self.memory_format = torch.preserve_format
         self.autocast: torch.dtype | None = None
         self.graphs = Graphs(self.device)
+        self._has_opaque_part = has_opaque_part(self._shadow)
         self._broadcasts: dict[str, bool] = {}
+        self._differentiable: dict[str, bool] = {}
         self._inspect(target_layer)
 
     def predict(self, images: Tensor) -> Tensor:
@@ -135,7 +138,7 @@ class Network:
         """How many images to give `predict` together where there are many."""
         return IMAGES_AT_ONCE.get(self.device.type, IMAGES_AT_ONCE["cpu"])
 
-    def record(self, images: Tensor, layer: str, *further: str) -> Recording:
+    def record(self, images: Tensor, layer: str, *further: str, gradients: bool = True) -> Recording:
         """Run a batch once and keep what is needed for the gradients of any number of targets.
 
         Args:
@@ -143,6 +146,7 @@ class Network:
                 gradients, it starts at the images.
             layer: module path of the layer to record.
             further: more layers to record in the same pass.
+            gradients: False where only activations and logits are wanted, which every network has.
 
         Raises:
             UnknownLayerError: no layer with a spatial map at one of the paths.
@@ -154,7 +158,7 @@ class Network:
             inputs = self._normalise(images)
         ordinals = {entry.call.path: entry.ordinal for entry in found}
         with self._autocasting():
-            return self._recorder.record(inputs, layouts, ordinals)
+            return self._recorder.record(inputs, layouts, ordinals, gradients=gradients)
 
     def changed_logits(self, images: Tensor, layer: str, edit: Edit) -> Tensor:
         """Logits with the output of a layer changed, in the model's own precision and without gradients.
@@ -210,13 +214,36 @@ class Network:
         """Whether the logits have a gradient with respect to the pixels: tried once on noise."""
         return self._logits_of_noise().requires_grad
 
+    def differentiable_from(self, layer: str) -> bool:
+        """Whether the logits have a gradient with respect to the output of a layer.
+
+        Tried once on noise where another library computes a part of the network. Others are taken to have one: where
+        they don't, `record` says so.
+
+        Raises:
+            UnknownLayerError: no layer with a spatial map there.
+        """
+        self._table.find(layer)
+        if not self._has_opaque_part:
+            return True
+        if layer not in self._differentiable:
+            noise = torch.rand(1, len(self._mean.flatten()), *self.input_size, generator=_fixed_generator())
+            try:
+                self.record(noise, layer)
+                self._differentiable[layer] = True
+            except NotApplicableError:
+                self._differentiable[layer] = False
+        return self._differentiable[layer]
+
     @cached_property
     def has_rectifiers(self) -> bool:
         """Whether a ReLU, or ReLU6, leads from the pixels to the logits: tried once on noise.
 
         Raises:
-            NotApplicableError: a part of the network runs compiled, where no ReLU can be seen.
+            NotApplicableError: a part of the network runs compiled or outside of torch, where no ReLU can be seen.
         """
+        if self._has_opaque_part:
+            raise NotApplicableError(REFUSAL)
         with VisibleRectifiers():
             return bool(rectifiers(self._logits_of_noise()))
 
@@ -232,6 +259,8 @@ class Network:
     @cached_property
     def relevance_obstacle(self) -> str | None:
         """Why relevance can't be propagated from the logits to the pixels; None when it can: tried once on noise."""
+        if self._has_opaque_part:
+            return REFUSAL
         return obstacle(self.tape(torch.rand(1, self._mean.numel(), *self.input_size, generator=_fixed_generator())))
 
     @property

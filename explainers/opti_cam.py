@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from explainers.ascent import Adam, Rule, climb
+from explainers.errors import NotApplicableError
 from explainers.layer_method import LayerMethod
 from explainers.masking import Upsampling, masked_logits, min_max
 from explainers.mixing import MaskSteps
@@ -89,12 +90,16 @@ class OptiCam(LayerMethod, Stepwise):
 
         Raises:
             UnknownLayerError: the network has no such layer with a spatial map.
-            NotApplicableError: no layer is given and the network has no spatial map.
+            NotApplicableError: no layer is given and the network has no spatial map, or the logits have no gradient
+                with respect to the pixels.
         """
+        layer = self.target_layer(network)
+        if not network.differentiable:
+            raise NotApplicableError("the scores don't depend on the pixels in a differentiable way")
         preset = PRESETS[self.preset]
         return dataclasses.replace(
             self,
-            layer=self.target_layer(network),
+            layer=layer,
             steps=preset.steps if self.steps is None else self.steps,
             learning_rate=preset.learning_rate if self.learning_rate is None else self.learning_rate,
         )
@@ -145,7 +150,7 @@ class OptiCam(LayerMethod, Stepwise):
 
 def _record(network: Network, images: Tensor, layer: str) -> tuple[Tensor, Tensor]:
     """A of every image, and its logits in float32 on the CPU."""
-    recordings = [network.record(part, layer) for part in torch.split(images, rows_at_once(network))]
+    recordings = [network.record(part, layer, gradients=False) for part in torch.split(images, rows_at_once(network))]
     activation = torch.cat([recording.activation for recording in recordings])
     logits = torch.cat([recording.logits for recording in recordings])
     from_convolution = network.layout(layer).kind == "channels_first"

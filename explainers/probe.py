@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from explainers.opaque import Opaque
+
 
 @dataclass
 class ModuleCall:
@@ -75,10 +77,12 @@ def _hooks(network: nn.Module, result: Trace, stack: list[ModuleCall]) -> Iterat
         def enter(module: nn.Module, _inputs: Any, path: str = path) -> None:
             stack.append(ModuleCall(path, module))
 
-        def leave(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        def leave(module: nn.Module, _inputs: Any, output: Any) -> None:
             call = stack.pop()
             call.output = output
             call.version = output._version if isinstance(output, Tensor) else 0
+            if isinstance(module, Opaque):
+                _note_opaque(call, module, result)
             if stack:
                 stack[-1].active |= call.active
             result.calls.append(call)
@@ -89,6 +93,14 @@ def _hooks(network: nn.Module, result: Trace, stack: list[ModuleCall]) -> Iterat
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _note_opaque(call: ModuleCall, module: Opaque, result: Trace) -> None:
+    """Write down what it says of itself: its operations are not torch's."""
+    call.active = True
+    if module.convolution_sizes:
+        call.operations.add("convolution")
+        result.convolution_sizes += module.convolution_sizes
 
 
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves its constructor untyped

@@ -127,22 +127,25 @@ class Recorder:
         self._hooked: set[str] = set()
         self._lock = threading.Lock()
 
-    def record(self, inputs: Tensor, layouts: dict[str, Layout], ordinals: dict[str, int]) -> Recording:
+    def record(
+        self, inputs: Tensor, layouts: dict[str, Layout], ordinals: dict[str, int], *, gradients: bool = True
+    ) -> Recording:
         """Run the network once.
 
         Args:
             inputs: normalised images.
             layouts: layout of each wanted layer by path, in the order in which the recording shall have them.
             ordinals: which of each layer's calls to record, from 1.
+            gradients: whether the recording will be asked for some.
 
         Raises:
-            NotApplicableError: no differentiable way leads from a wanted layer to the logits.
+            NotApplicableError: a wanted layer did not run or, for gradients, no differentiable way leads to the logits.
         """
         self._hook(layouts)
         tape = _Tape(self, ordinals)
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.set_grad_enabled(gradients):
             logits = self._run(inputs, tape)
-        if tape.points.keys() != layouts.keys() or not logits.requires_grad:
+        if tape.points.keys() != layouts.keys() or (gradients and not logits.requires_grad):
             raise NotApplicableError("the scores don't depend on the layer in a differentiable way")
         return Recording(logits, {path: tape.points[path] for path in layouts}, layouts)
 

@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from explainers.class_maps import explain_ranks
-from explainers.layer_method import LayerMethod, weighted_sum
+from explainers.layer_method import LayerMethod, require_gradient, weighted_sum
 from explainers.network import Network
 from explainers.noise import noisy_versions
 from explainers.parameters import parameter
@@ -44,6 +44,12 @@ class SmoothGradCamPlusPlus(LayerMethod, Stepwise):
         0.3, "Standard deviation of the noise, as a share of the range of the image's pixels.", minimum=0, maximum=2
     )
     seed: int = parameter(0, "Seed of the noise.", minimum=0, maximum=2**32 - 1)
+
+    def resolve(self, network: Network) -> Self:
+        """As `LayerMethod.resolve`; refuses a layer from which no gradient leads to the scores."""
+        resolved = super().resolve(network)
+        require_gradient(network, self.target_layer(network))
+        return resolved
 
     def explain(
         self, network: Network, images: Tensor, targets: Sequence[Targets], watch: Watch | None = None

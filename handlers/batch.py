@@ -17,25 +17,20 @@ from handlers.transfer import stack
 from handlers.waiting import GroupWatch, gone
 from runtimes import RUNTIME
 
-TORCH = "torch"
-
 
 @dataclass(frozen=True)
 class Way:
     """How an item is computed. It must not depend on the item's neighbours.
 
     Attributes:
-        fast: by the model's fast path, not by torch.
+        fast: by the model's fast path, not by its network.
         arithmetic: of torch.
+        runtime: the library that computes.
     """
 
     fast: bool
     arithmetic: Arithmetic
-
-    @property
-    def runtime(self) -> str:
-        """The library that computes."""
-        return RUNTIME if self.fast else TORCH
+    runtime: str
 
 
 @dataclass(frozen=True)
@@ -79,10 +74,11 @@ def compute(jobs: Sequence[Job], model: LoadedModel) -> list[Outcome]:
 
 def _way(job: Job, model: LoadedModel) -> Way:
     if model.fast is not None and model.fast.serves(job.method, [job.targets]):
-        return Way(fast=True, arithmetic=Arithmetic.FLOAT32)
+        return Way(fast=True, arithmetic=Arithmetic.FLOAT32, runtime=RUNTIME)
     # Figures of quality compare maps, or a map with the network's scores: one arithmetic for all of them.
     measured = job.quality.metrics or job.quality.compare_with is not None
-    return Way(fast=False, arithmetic=Arithmetic.FLOAT32 if measured else model.arithmetic_of(job.method))
+    arithmetic = Arithmetic.FLOAT32 if measured else model.arithmetic_of(job.method)
+    return Way(fast=False, arithmetic=arithmetic, runtime=model.runtime)
 
 
 def _run_group(jobs: Sequence[Job], model: LoadedModel, way: Way) -> list[Outcome]:

@@ -42,7 +42,7 @@ def describe(model: LoadedModel) -> worker_pb2.DescribeResult:
         methods=[_support(kind, network, model.arithmetic) for kind in METHODS.values()],
         arithmetic=model.arithmetic_of(None),
         device=device_text(model.device),
-        library_versions=library_versions() | ({RUNTIME: version()} if model.fast else {}),
+        library_versions=versions_of(model),
     )
     target = _target_layer(network)
     if target is not None:
@@ -57,6 +57,11 @@ def describe(model: LoadedModel) -> worker_pb2.DescribeResult:
 def device_text(device: torch.device) -> str:
     """The text "cpu", or "cuda:0" with the card's name."""
     return "cpu" if device.type == "cpu" else f"{device} ({torch.cuda.get_device_name(device)})"
+
+
+def versions_of(model: LoadedModel) -> dict[str, str]:
+    """The libraries that the answers of a model depend on."""
+    return library_versions() | ({RUNTIME: version()} if model.uses_onnx_runtime else {})
 
 
 def library_versions() -> dict[str, str]:

@@ -21,9 +21,12 @@ from handlers.arrangement import arranged
 from handlers.exported import load_export
 from handlers.torchvision_shim import ensure_operators
 from model_store.document import DOCUMENT_NAME, ModelDocument
-from runtimes import FastPath
+from runtimes import RUNTIME, FastPath, FastPathError
 
 logger = logging.getLogger(__name__)
+
+TORCH = "torch"
+ONNX_EXTRA = "pip install 'whylight[onnx]'"
 
 
 class LoadError(RuntimeError):
@@ -62,6 +65,16 @@ class LoadedModel:
     arithmetic: Mapping[Method | None, Arithmetic] = field(default_factory=dict)
     fast: FastPath | None = None
 
+    @property
+    def runtime(self) -> str:
+        """The library that computes the network, where `fast` does not."""
+        return RUNTIME if self.document.source.kind == "onnx" else TORCH
+
+    @property
+    def uses_onnx_runtime(self) -> bool:
+        """Whether ONNX Runtime computes any of its answers."""
+        return self.fast is not None or self.runtime == RUNTIME
+
     def arithmetic_of(self, method: Method | None) -> Arithmetic:
         """What a method, with its parameters resolved, is computed in; None: a prediction."""
         return self.arithmetic.get(method, Arithmetic.FLOAT32)
@@ -73,7 +86,7 @@ def load_model(folder: Path, device: torch.device) -> LoadedModel:
     Raises:
         LoadError: it is damaged, unsafe or does not fit together.
     """
-    document = _read_document(folder)
+    document = read_document(folder)
     verify(folder / document.weights, document.sha256, document.name, "weights")
     module = _build(folder, document, device)
     network = arranged(module, _prepare(module, document, device))
@@ -91,7 +104,12 @@ def choose_device(gpu_id: int | None) -> torch.device:
     return torch.device("cpu")
 
 
-def _read_document(folder: Path) -> ModelDocument:
+def read_document(folder: Path) -> ModelDocument:
+    """What the unpacked archive says of its model.
+
+    Raises:
+        LoadError: it is missing or unreadable.
+    """
     try:
         return ModelDocument.model_validate_json((folder / DOCUMENT_NAME).read_bytes())
     except (OSError, ValidationError) as error:
@@ -121,6 +139,8 @@ def _build(folder: Path, document: ModelDocument, device: torch.device) -> nn.Mo
             return load_export(folder / document.weights, device)
         except Exception as error:
             raise WeightsError(f"{document.name}: {error}") from error
+    if document.source.kind == "onnx":
+        return _load_onnx(folder / document.weights, document, device)
     try:
         module = _construct(folder, document)
     except Exception as error:
@@ -129,6 +149,18 @@ def _build(folder: Path, document: ModelDocument, device: torch.device) -> nn.Mo
         raise ArchitectureError(f"{document.name}: {document.architecture} did not return a torch module")
     _fill(module, read_weights(folder / document.weights), document.name)
     return module.float().eval().to(device)
+
+
+def _load_onnx(path: Path, document: ModelDocument, device: torch.device) -> nn.Module:
+    try:
+        from runtimes.classifier import load_classifier
+    except ModuleNotFoundError as error:
+        raise ArchitectureError(f"{document.name}: {error.name} is not installed: {ONNX_EXTRA}") from None
+    activation = Activation(document.activation)
+    try:
+        return load_classifier(path, document.preprocessing.size, device, activation, document.target_layer)
+    except FastPathError as error:
+        raise ArchitectureError(f"{document.name}: {error}") from error
 
 
 def _construct(folder: Path, document: ModelDocument) -> Any:

@@ -12,7 +12,7 @@ from handlers.arithmetic import with_arithmetic
 from handlers.describe import device_text
 from handlers.fast_path import with_fast_path
 from handlers.faults import DeviceLostError, place
-from handlers.loading import LoadError, choose_device, load_model
+from handlers.loading import LoadError, choose_device, load_model, read_document
 from handlers.memory import keep_for_reuse, keep_giving_back
 from handlers.settings import Limits, Numbers
 from handlers.worker import Worker
@@ -53,10 +53,11 @@ class TorchServeHandler:
             exact_float32()
         folder, registration = Path(properties["model_dir"]), str(getattr(context, "model_name", ""))
         try:
-            model = load_model(folder, device)
-            threads = _step_back(registration, limits.threads_for(model.document.threads))
+            threads = _threads(registration, limits.threads_for(read_document(folder).threads))
+            _give_way(registration)  # before there are other threads: they inherit it
             if threads is not None:
-                torch.set_num_threads(threads)
+                torch.set_num_threads(threads)  # sessions of ONNX Runtime take as many when they are made
+            model = load_model(folder, device)
             if not (is_slow(registration) or is_background(registration)):  # what these do the graph does not know
                 model = with_fast_path(model, folder)
         except LoadError as error:
@@ -86,16 +87,22 @@ class TorchServeHandler:
             os._exit(EXIT_DEVICE_LOST)
 
 
-def _step_back(registration: str, threads: int | None) -> int | None:
-    """Give way to whoever goes first, and say with how many threads of torch to work; None: torch decides.
+def _give_way(registration: str) -> None:
+    """Step back behind whoever goes first."""
+    if is_background(registration):
+        os.nice(LAST)
+    elif is_slow(registration):
+        os.nice(SECOND)
+
+
+def _threads(registration: str, threads: int | None) -> int | None:
+    """With how many threads of torch to work; None: torch decides.
 
     Threads that wait for each other while one of them gets no processor only burn what the others get. So a worker that
     gives way to others must do with fewer of them than there are processors.
     """
     if is_background(registration):
-        os.nice(LAST)
         return 1
     if is_slow(registration):
-        os.nice(SECOND)
         return min(threads or PROCESSORS, max(1, PROCESSORS - 1))
     return threads

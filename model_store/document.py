@@ -8,6 +8,7 @@ DOCUMENT_NAME = "model.json"
 # Files have fixed names inside an archive: names of the operator's machine stay outside.
 ARCHITECTURE_FILE = "whylight_architecture.py"
 EXPORT_FILE = "export.pt2"
+ONNX_FILE = "model.onnx"
 GRAPH_FILE = "fast_path.onnx"
 
 
@@ -17,7 +18,7 @@ class ModelDocument(Frozen):
     Attributes:
         architecture: for people, for example "torchvision:resnet50" or "python:cnn.py:DigitsCNN".
         source: the same in parts, with the names of files as they are inside the archive.
-        weights: name of the weights file inside the archive; the export itself for `pt2`.
+        weights: name of the weights file inside the archive; the file itself for `pt2` and `onnx`.
         sha256: of that file.
         activation: what turns the logits into probabilities.
         preprocessing_digest: `Preprocessing.digest()`.
@@ -50,16 +51,17 @@ class ModelDocument(Frozen):
     def from_entry(cls, entry: ModelEntry, labels: tuple[str, ...]) -> "ModelDocument":
         """The document of a manifest's entry, without any path of the machine that builds the archive."""
         source = entry.source
-        names = {"python": ARCHITECTURE_FILE, "pt2": EXPORT_FILE}
+        names = {"python": ARCHITECTURE_FILE, "pt2": EXPORT_FILE, "onnx": ONNX_FILE}
+        name = names.get(source.kind, "")
         suffix = (entry.weights or "").rpartition(".")[2]
         return cls(
             name=entry.name,
             version=entry.version,
             description=entry.description,
             architecture=source.text,
-            source=source.model_copy(update={"file": names.get(source.kind, "")}),
+            source=source.model_copy(update={"file": name}),
             arguments=entry.arguments,
-            weights=EXPORT_FILE if source.kind == "pt2" else f"weights.{suffix}",
+            weights=name if source.holds_weights else f"weights.{suffix}",
             sha256=entry.sha256,
             labels=labels,
             target_layer=entry.target_layer,

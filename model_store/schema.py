@@ -32,17 +32,18 @@ class Frozen(BaseModel):
 
 
 class Architecture(Frozen):
-    """What builds the network, parsed from one of four texts.
+    """What builds the network, parsed from one of five texts.
 
-    `torchvision:NAME`, `timm:NAME`, `python:FILE.py:CALLABLE`, `pt2:FILE`. Files are relative to the manifest.
+    `torchvision:NAME`, `timm:NAME`, `python:FILE.py:CALLABLE`, `pt2:FILE`, `onnx:FILE`. Files are relative to the
+    manifest.
 
     Attributes:
-        kind: which of the four.
-        file: the file of `python` and `pt2`; empty for the others.
-        name: the library's name of the network, or the callable in the file; empty for `pt2`.
+        kind: which of the five.
+        file: the file of `python`, `pt2` and `onnx`; empty for the others.
+        name: the library's name of the network, or the callable in the file; empty for `pt2` and `onnx`.
     """
 
-    kind: Literal["torchvision", "timm", "python", "pt2"]
+    kind: Literal["torchvision", "timm", "python", "pt2", "onnx"]
     file: str = ""
     name: str = ""
 
@@ -51,7 +52,7 @@ class Architecture(Frozen):
         """Read the text form.
 
         Raises:
-            ValueError: the text has none of the four forms.
+            ValueError: the text has none of the five forms.
         """
         kind, _, rest = text.partition(":")
         if kind in ("torchvision", "timm") and re.fullmatch(r"[A-Za-z0-9_.]+", rest):
@@ -59,9 +60,16 @@ class Architecture(Frozen):
         file, _, name = rest.rpartition(":")
         if kind == "python" and file.endswith(".py") and name.isidentifier():
             return cls(kind="python", file=file, name=name)
-        if kind == "pt2" and rest.endswith(".pt2"):
-            return cls(kind="pt2", file=rest)
-        raise ValueError("must be torchvision:NAME, timm:NAME, python:FILE.py:CALLABLE or pt2:FILE.pt2")
+        if kind in ("pt2", "onnx") and rest.endswith(f".{kind}"):
+            return cls(kind=kind, file=rest)  # type: ignore[arg-type]
+        raise ValueError(
+            "must be torchvision:NAME, timm:NAME, python:FILE.py:CALLABLE, pt2:FILE.pt2 or onnx:FILE.onnx"
+        )
+
+    @property
+    def holds_weights(self) -> bool:
+        """Whether the file is the whole model, its weights included."""
+        return self.kind in ("pt2", "onnx")
 
     @property
     def text(self) -> str:
@@ -149,11 +157,13 @@ class ModelEntry(Frozen):
         description: one line for people.
         architecture: see `Architecture`.
         arguments: keyword arguments of the constructor.
-        weights: `.safetensors`, `.pt` or `.pth`, relative to the manifest. Absent only for `pt2`, which holds them.
-        sha256: of the weights file, or of the `.pt2` file.
+        weights: `.safetensors`, `.pt` or `.pth`, relative to the manifest. Absent only for `pt2` and `onnx`, which hold
+            them.
+        sha256: of the weights file, or of the `.pt2` or `.onnx` file.
         labels: names of the classes in the order of their index; or else
         labels_file: a JSON list of names, a JSON list of records with `index` and `name`, or lines of text.
-        target_layer: path of the module that methods explain; absent: found by itself.
+        target_layer: path of the module that methods explain, or name of the tensor of an `onnx` file; absent: found by
+            itself.
         activation: what turns logits into probabilities: `softmax` where one of the classes is there; `sigmoid` where
             each is there or not: multi-label heads, and binary ones of one logit.
         preprocessing: see `Preprocessing`.
@@ -206,11 +216,13 @@ class ModelEntry(Frozen):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
-        is_export = self.source.kind == "pt2"
-        if is_export and (self.weights is not None or self.arguments):
-            raise ValueError("a pt2 export holds its weights and takes no arguments")
-        if not is_export and self.weights is None:
+        whole = self.source.holds_weights
+        if whole and (self.weights is not None or self.arguments):
+            raise ValueError(f"a {self.source.kind} file holds its weights and takes no arguments")
+        if not whole and self.weights is None:
             raise ValueError("weights are missing")
+        if self.source.kind == "onnx" and self.onnx is not None:
+            raise ValueError("an onnx file is computed by ONNX Runtime anyway: leave [models.onnx] out")
         if (self.labels is None) == (self.labels_file is None):
             raise ValueError("exactly one of labels and labels_file is needed")
         return self

@@ -9,14 +9,15 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from explainers import METHODS, ExplainerError, LayerInfo, TopK
+from explainers import METHODS, ExplainerError, LayerInfo, Method, Network, NotApplicableError, TopK
 from handlers.describe import supported_methods
 from handlers.loading import LoadedModel, LoadError, load_model
 from handlers.preprocess import geometry, to_input
 from handlers.sanity import clouds
 from onboarding.errors import OnboardingError
 
-METHOD = "grad_cam"
+# The first that works is tried: the second needs neither a gradient nor a layer.
+TRIED = ("grad_cam", "occlusion")
 
 
 @dataclass(frozen=True)
@@ -25,18 +26,20 @@ class Checked:
 
     Attributes:
         class_count: number of classes.
-        layer: that is explained by default.
+        layer: that is explained by default; None: there is no spatial map.
         cam: whether it ends in global average pooling and one linear layer, so that CAM and Grad-CAM are the same.
         methods: names of the methods that work.
+        method: title of the one that was tried.
         predicted: the most probable class of the image.
         degenerate: its map is constant.
         seconds: of the prediction and the map of one image, once warm.
     """
 
     class_count: int
-    layer: LayerInfo
+    layer: LayerInfo | None
     cam: bool
     methods: tuple[str, ...]
+    method: str
     predicted: str
     degenerate: bool
     seconds: tuple[float, float]
@@ -51,7 +54,7 @@ def check_archive(archive: Path, folder: Path, image: Path | None) -> Checked:
         image: to explain; None: noise.
 
     Raises:
-        OnboardingError: it is refused by a worker, has nothing to explain, or does not explain the image.
+        OnboardingError: it is refused by a worker, or does not explain the image.
     """
     with zipfile.ZipFile(archive) as file:
         file.extractall(folder)
@@ -66,8 +69,7 @@ def check_archive(archive: Path, folder: Path, image: Path | None) -> Checked:
 
 def _check(loaded: LoadedModel, images: Tensor) -> Checked:
     network = loaded.network
-    layer = network.target_layer
-    method = METHODS[METHOD]().resolve(network)
+    method = _method(network)
     method.explain(network, images, [TopK()])  # the first pass is slower
     started = time.perf_counter()
     logits = network.predict(images)
@@ -78,13 +80,30 @@ def _check(loaded: LoadedModel, images: Tensor) -> Checked:
         raise OnboardingError(f"{loaded.document.name}: a score is not finite")
     return Checked(
         class_count=network.class_count,
-        layer=layer,
+        layer=_layer(network),
         cam=network.linear_head is not None,
         methods=supported_methods(network),
+        method=method.title,
         predicted=loaded.document.labels[result.explanations[0].target],
         degenerate=result.explanations[0].degenerate,
         seconds=(predicted - started, explained - predicted),
     )
+
+
+def _method(network: Network) -> Method:
+    for name in TRIED[:-1]:
+        try:
+            return METHODS[name]().resolve(network)
+        except NotApplicableError:
+            continue
+    return METHODS[TRIED[-1]]().resolve(network)
+
+
+def _layer(network: Network) -> LayerInfo | None:
+    try:
+        return network.target_layer
+    except NotApplicableError:
+        return None
 
 
 def _read(path: Path, loaded: LoadedModel) -> Tensor:

@@ -48,7 +48,9 @@ class Interpolation(StrEnum):
 @model.command()
 def add(
     name: Annotated[str, typer.Argument(help="What clients call it.")],
-    arch: Annotated[str, typer.Option(help="torchvision:NAME, timm:NAME, python:FILE.py:CALLABLE or pt2:FILE.")],
+    arch: Annotated[
+        str, typer.Option(help="torchvision:NAME, timm:NAME, python:FILE.py:CALLABLE, pt2:FILE or onnx:FILE.")
+    ],
     weights: Annotated[Path | None, typer.Option(help=".safetensors, .pt or .pth with a plain state dict.")] = None,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="The library's own download.")] = False,
     manifest: Manifest = MANIFEST,
@@ -58,7 +60,7 @@ def add(
     version: Annotated[str, typer.Option(help="Answers carry it.")] = "1",
     description: Annotated[str, typer.Option(help="One line for people.")] = "",
     activation: Annotated[Activation, typer.Option(help="Of the head.")] = Activation.SOFTMAX,
-    target_layer: Annotated[str, typer.Option(help="Module path to explain; default: found by itself.")] = "",
+    target_layer: Annotated[str, typer.Option(help="Module path to explain (onnx: tensor); default: found.")] = "",
     size: Annotated[str, typer.Option(help="SIDE or HEIGHTxWIDTH; this and the next: default the model's own.")] = "",
     resize: Annotated[Resize | None, typer.Option(help="crop cuts the middle out.")] = None,
     short_side: Annotated[int | None, typer.Option(min=1, help="For crop: the shorter side before it.")] = None,
@@ -107,11 +109,13 @@ def add(
     table.add_row("preprocessing", added.origin)
     table.add_row("classes", str(checked.class_count))
     layer = checked.layer
-    table.add_row("target layer", f"{layer.path} ({layer.channels} x {layer.height} x {layer.width})")
+    described = f"{layer.path} ({layer.channels} x {layer.height} x {layer.width})" if layer else "none"
+    table.add_row("target layer", described)
     table.add_row("CAM = Grad-CAM", "yes" if checked.cam else "no")
     table.add_row("methods that work", ", ".join(checked.methods))
     table.add_row("explained an image as", checked.predicted + (" (constant map)" if checked.degenerate else ""))
-    table.add_row("prediction, Grad-CAM", " ms, ".join(f"{1e3 * each:.0f}" for each in checked.seconds) + " ms")
+    times = " ms, ".join(f"{1e3 * each:.0f}" for each in checked.seconds)
+    table.add_row(f"prediction, {checked.method}", f"{times} ms")
     out.print(table)
     for path in (*added.files, added.archive):
         out.print(f"wrote {path.name}", highlight=False, markup=False)

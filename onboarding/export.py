@@ -67,6 +67,8 @@ def export_model(name: str, manifest: Path, store: Path) -> Exported:
 
 def _find(name: str, manifest: Path) -> ModelEntry:
     for entry in load_manifest(manifest).models:
+        if entry.name == name and entry.source.kind == "onnx":
+            raise OnboardingError(f"{name} is an ONNX file: ONNX Runtime computes it already")
         if entry.name == name:
             return entry.model_copy(update={"onnx": None})
     raise OnboardingError(f"there is no model {name!r} in {manifest.name}")

@@ -19,7 +19,7 @@ class AddRequest:
         source: what builds the network.
         manifest: where its entry goes; made if there is none.
         store: the folder for its archive.
-        weights: the file; None for `pt2`, and where the library downloads them.
+        weights: the file; None for `pt2` and `onnx`, and where the library downloads them.
         pretrained: have the library download its own weights.
         arguments: of the constructor.
         labels: a file with the names of the classes; None: the library's own names.
@@ -46,9 +46,10 @@ class AddRequest:
         Raises:
             OnboardingError: none or too many sources of weights.
         """
-        if self.source.kind == "pt2":
+        if self.source.holds_weights:
             if self.weights is not None or self.pretrained:
-                raise OnboardingError("a .pt2 export holds its weights: give neither --weights nor --pretrained")
+                kind = self.source.kind
+                raise OnboardingError(f"a .{kind} file holds its weights: give neither --weights nor --pretrained")
         elif (self.weights is None) != self.pretrained:
             raise OnboardingError("give either --weights FILE or --pretrained")
         elif self.pretrained and self.source.kind == "python":

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from explainers import Network, NotApplicableError, normalise, parameter
+from explainers.opaque import has_opaque_part
 from explainers.shadow import make_shadow
 from quality.evidence import Evidence, Need
 from quality.metric import Direction, Metric, Unit
@@ -76,8 +77,10 @@ def randomised(model: nn.Module, network: Network, stages: int | None, seed: int
         seed: of the weights; they don't depend on the number of stages.
 
     Raises:
-        NotApplicableError: the model has no weights.
+        NotApplicableError: the model has no weights, or some that torch doesn't have.
     """
+    if has_opaque_part(model):
+        raise NotApplicableError("a part of the network is not torch's, and its weights can't become random")
     copy = make_shadow(model, network.device)
     layers = layers_from_the_top(copy, network)
     if not layers:

@@ -1,4 +1,6 @@
-"""The fast path: predictions, CAM and Grad-CAM of a network by ONNX Runtime, from one exported graph.
+"""What ONNX Runtime computes: the fast path of a torch network, and networks that are ONNX files.
+
+The fast path: predictions, CAM and Grad-CAM of a network, from one exported graph.
 
     export(network, path, tags)                           # once, where torch, onnx and onnxscript are
     fast = load_fast_path(path, network, tags, device)    # in each worker: needs onnxruntime only
@@ -13,6 +15,15 @@ Everything else of a model goes on with torch:
     signature.py        what the graph takes and returns
     session.py          an ONNX file to a session on the device that was asked for, or an error
     fast_path.py        what a worker asks
+
+An ONNX file as a network of its own, for `explainers.Network`; needs onnx, too:
+
+    module = load_classifier(path, size, device)
+
+    onnx_file.py        the file to a checked graph from images to logits
+    feature_map.py      where to cut it
+    torch_head.py       what follows the cut, as torch modules
+    classifier.py       the module
 """
 
 from runtimes.errors import ExportError, FastPathError, GraphError, ParityError, ProviderError

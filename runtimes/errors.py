@@ -2,7 +2,7 @@
 
 
 class FastPathError(RuntimeError):
-    """Base of every error of the fast path."""
+    """Base of every error of this package."""
 
 
 class ExportError(FastPathError):
@@ -10,7 +10,7 @@ class ExportError(FastPathError):
 
 
 class GraphError(FastPathError):
-    """The graph cannot be read, or was exported from another model."""
+    """The graph cannot be read, is no image classifier, or was exported from another model."""
 
 
 class ParityError(FastPathError):

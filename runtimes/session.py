@@ -14,11 +14,11 @@ from runtimes.errors import GraphError, ProviderError
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
-def open_session(graph: Path, device: torch.device, threads: int | None = None) -> Any:
+def open_session(graph: Path | bytes, device: torch.device, threads: int | None = None) -> Any:
     """An `onnxruntime.InferenceSession` that runs on `device`.
 
     Args:
-        graph: the file.
+        graph: the file, or what is in it.
         device: `cpu` or `cuda:0`.
         threads: of one run on the CPU; None: as many as torch uses now.
 
@@ -35,12 +35,14 @@ def open_session(graph: Path, device: torch.device, threads: int | None = None) 
         raise ProviderError(f"this onnxruntime has no {provider}: {_remedy(device)}")
     onnxruntime.set_default_logger_severity(3)  # errors; it warns of every node that it leaves as it is
     try:
+        source = graph if isinstance(graph, bytes) else str(graph)
         session = onnxruntime.InferenceSession(
-            str(graph), _options(onnxruntime, threads), providers=_providers(provider, device)
+            source, _options(onnxruntime, threads), providers=_providers(provider, device)
         )
     except Exception as error:  # its own exceptions have no common base
         kind = ProviderError if provider == CUDA else GraphError
-        raise kind(f"ONNX Runtime cannot load {graph.name} on {device}: {type(error).__name__}") from error
+        name = "the graph" if isinstance(graph, bytes) else graph.name
+        raise kind(f"ONNX Runtime cannot load {name} on {device}: {type(error).__name__}") from error
     used = session.get_providers()[0]
     if used != provider:
         raise ProviderError(f"ONNX Runtime fell back from {provider} to {used}: {_remedy(device)}")

@@ -24,7 +24,7 @@ from typing import Any, TypeAlias
 import grpc
 import torch
 
-from handlers.loading import load_model
+from handlers.loading import load_model, read_document
 from handlers.memory import keep_for_reuse
 from handlers.settings import Limits
 from handlers.worker import Worker
@@ -85,10 +85,11 @@ def load(archive: Path, folder: Path) -> Worker:
     """The handler of an archive, unpacked into a folder."""
     with zipfile.ZipFile(archive) as packed:
         packed.extractall(folder)
-    model, limits = load_model(folder, torch.device("cpu")), Limits.from_environment()
-    threads = limits.threads_for(model.document.threads)
+    limits = Limits.from_environment()
+    threads = limits.threads_for(read_document(folder).threads)
     if threads is not None:
         torch.set_num_threads(threads)
+    model = load_model(folder, torch.device("cpu"))
     return Worker(model, limits)
 
 

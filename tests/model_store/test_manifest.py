@@ -47,7 +47,9 @@ def test_default_manifest_loads() -> None:
         ('version = "1.2"', "", "models[0].version"),
         ("python:nets/tiny.py:Tiny", "python:nets/tiny.py", "models[0].architecture"),
         ("python:nets/tiny.py:Tiny", "timm:hf-hub:someone/something", "models[0].architecture"),
-        ("python:nets/tiny.py:Tiny", "onnx:net.onnx", "models[0].architecture"),
+        ("python:nets/tiny.py:Tiny", "keras:net.h5", "models[0].architecture"),
+        ("python:nets/tiny.py:Tiny", "onnx:net.pt2", "models[0].architecture"),
+        ("python:nets/tiny.py:Tiny", "onnx:net.onnx", "models[0]"),
         ("python:nets/tiny.py:Tiny", "pt2:net.pt2", "models[0]"),
         ("tiny.safetensors", "tiny.pkl", "models[0].weights"),
         ('weights = "tiny.safetensors"', "", "models[0]"),
@@ -97,13 +99,22 @@ def test_not_toml_and_not_there(tmp_path: Path) -> None:
         ("timm:vit_tiny_patch16_224.augreg", "timm", "", "vit_tiny_patch16_224.augreg", None),
         ("python:/home/me/a:b/net.py:Net", "python", "/home/me/a:b/net.py", "Net", "python:net.py:Net"),
         ("pt2:/home/me/net.pt2", "pt2", "/home/me/net.pt2", "", "pt2:net.pt2"),
+        ("onnx:nets/net.onnx", "onnx", "nets/net.onnx", "", "onnx:net.onnx"),
     ],
 )
 def test_architecture(text: str, kind: str, file: str, name: str, shown: str | None) -> None:
-    """Four forms; what people see holds no path."""
+    """Five forms; what people see holds no path."""
     parsed = Architecture.parse(text)
     assert (parsed.kind, parsed.file, parsed.name) == (kind, file, name)
     assert parsed.text == (shown or text)
+
+
+def test_onnx_runtime_twice(tmp_path: Path) -> None:
+    """A model that is an ONNX file has no graph beside it."""
+    text = manifest_text("onnx:net.onnx", DIGEST)
+    assert load(tmp_path, text).models[0].source.holds_weights
+    with pytest.raises(ManifestError, match=r"leave \[models.onnx\] out"):
+        load(tmp_path, text + f'[models.onnx]\ngraph = "g.onnx"\nsha256 = "{DIGEST}"\n')
 
 
 def test_preprocessing_digest_follows_every_field() -> None:

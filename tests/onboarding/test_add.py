@@ -11,12 +11,14 @@ import torch
 from click.testing import Result
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch import nn
 from typer.testing import CliRunner
 
 from handlers.loading import load_model
 from handlers.torchvision_shim import ensure_operators
 from model_store.manifest import load_manifest
 from onboarding.cli import model
+from tests.onnx_files import write_onnx
 from tests.tiny import extract, sha256, tiny_network, write_tiny
 
 OWN = "python:nets/tiny.py:Tiny"
@@ -127,6 +129,7 @@ def write(name: str, text: str) -> Any:
         (None, ("--arch", "python:../tiny.py:Tiny"), "must lie in the folder"),
         (None, ("--arch", "keras:vgg"), "must be torchvision:NAME"),
         (None, ("--arch", "pt2:net.pt2"), "holds its weights"),
+        (None, ("--arch", "onnx:net.onnx"), "holds its weights"),
         (None, ("--weights", "none.pt"), "there is no file none.pt"),
         (write("models.toml", "[[models]]\nname = 3\n"), (), "models[0].name"),
     ],
@@ -194,6 +197,19 @@ def test_an_export(folder: Path) -> None:
     assert result.exit_code == 0, result.output
     entry = load_manifest(folder / "models.toml").models[1]
     assert (entry.weights, entry.sha256) == (None, sha256(folder / "net.pt2"))
+
+
+@pytest.mark.parametrize(("layer", "method"), [("8 x 8 x 8", "Grad-CAM"), ("none", "Occlusion")])
+def test_an_onnx_file(folder: Path, layer: str, method: str) -> None:
+    """The same, also where there is no map, and so nothing that has a gradient."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 5)) if layer == "none" else tiny_network()
+    write_onnx(model, folder / "net.onnx")
+    result = run(folder, "add", "net", "--arch", "onnx:net.onnx", "--labels", str(folder / "names.txt"), *SEEN)
+    assert result.exit_code == 0, result.output
+    entry = load_manifest(folder / "models.toml").models[1]
+    assert (entry.weights, entry.sha256) == (None, sha256(folder / "net.onnx"))
+    assert layer in result.output
+    assert f"prediction, {method}" in result.output
 
 
 def timm_weights(path: Path) -> Path:

@@ -13,6 +13,7 @@ from onboarding import export as module
 from onboarding.cli import model
 from runtimes import ExportError
 from tests.onboarding.test_add import contents, run
+from tests.onnx_files import write_tiny_onnx
 from tests.tiny import extract, sha256, write_tiny
 
 pytest.importorskip("onnxscript")
@@ -36,6 +37,15 @@ def test_export(tmp_path: Path) -> None:
         assert written.count("# mine\n") == written.count("# and this\n") == written.count("[models.onnx]") == 1
     unpacked = extract(tmp_path / "tiny.mar", tmp_path / "unpacked")
     assert with_fast_path(load_model(unpacked, torch.device("cpu")), unpacked).fast is not None
+
+
+def test_an_onnx_file(tmp_path: Path) -> None:
+    """There is nothing to export."""
+    write_tiny_onnx(tmp_path)
+    before = contents(tmp_path)
+    result = run(tmp_path, "export", "tiny")
+    assert (result.exit_code, "ONNX Runtime computes it already" in result.output) == (1, True)
+    assert contents(tmp_path) == before
 
 
 def test_a_failure_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
