@@ -16,9 +16,11 @@ ARG TORCH_INDEX=""
 RUN pip install -c constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch
 # Libraries that your own models need, such as "torchvision timm": without what they require, which is another torch.
 ARG LIBRARIES=""
+# "worker,onnx" for models by ONNX Runtime, "worker,onnx-gpu" for them on a GPU.
+ARG EXTRAS="worker"
 COPY . ./
 # Without isolation: setuptools, too, is the one of the lock. It stays: torch asks for it.
-RUN pip install -c constraints.txt --no-build-isolation '.[worker]' \
+RUN pip install -c constraints.txt --no-build-isolation ".[${EXTRAS}]" \
     && if [ -n "$LIBRARIES" ]; then printf '%s' "$LIBRARIES" | xargs pip install -c constraints.txt --no-deps; fi \
     && pip uninstall --yes pip
 
