@@ -4,6 +4,7 @@ import contextlib
 import random
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -75,6 +76,12 @@ def test_bytes_are_an_image_or_refused(data: bytes) -> None:
     """Any bytes at all."""
     with contextlib.suppress(ImageError):
         decode(data, targets.LIMITS)
+
+
+@pytest.fixture(autouse=True)
+def _subnormal_numbers() -> None:
+    """Hypothesis insists on them; workers, and sessions of ONNX Runtime, do without, and tests of before had some."""
+    torch.set_flush_denormal(False)
 
 
 _known: list[worker_pb2.DescribeResult] = []
