@@ -87,6 +87,15 @@ def test_end_of_file_kills_everything_at_once(start: Start, tmp_path: Path) -> N
     assert not (tmp_path / "run").exists()
 
 
+def test_the_service_goes_first(start: Start) -> None:
+    """All of TorchServe is a little nicer than whoever started it, and its session as a whole."""
+    running = family(start(FAMILY))[0]
+    assert running.nice() == min(19, psutil.Process().nice() + 3)
+    group = Path(f"/proc/{running.pid}/autogroup")
+    shares = group.read_text().split() if group.exists() else []  # nothing where Linux does not share by session
+    assert not shares or shares[-1] == "3"
+
+
 def test_a_stop_is_polite_first(start: Start) -> None:
     """The command gets SIGTERM and its time, and then its children are killed."""
     process = start(FAMILY)
