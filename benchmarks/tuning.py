@@ -21,7 +21,7 @@ from benchmarks.service.ways import SERVICE
 from model_store.manifest import ModelEntry
 
 WAYS: Mapping[str, Mapping[str, object]] = {
-    "1 worker, torch decides": {},
+    "1 worker, torch decides": {"threads": None},
     "1 worker, 1 thread": {"threads": 1},
     "2 workers, 1 thread each": {"workers": 2, "threads": 1},
 }
