@@ -2,6 +2,7 @@
 
 import ctypes
 import threading
+from collections.abc import Callable
 
 PAUSE = 60.0  # seconds; one look takes some milliseconds, and what is asked for again has to be cleared by the kernel
 MEBIBYTE = 2**20
@@ -18,11 +19,8 @@ def keep_for_reuse() -> bool:
     once, which then clears every page of the next one: up to half of the time of a forward pass on a CPU
     (docs/performance.md). Only glibc and its likes have mallopt.
     """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-        return all(mallopt(number, value) for number, value in SETTINGS.items())
-    except (OSError, AttributeError, TypeError):  # another C library; Windows has no library None
-        return False
+    mallopt = _of_the_c_library("mallopt")
+    return mallopt is not None and all(mallopt(number, value) for number, value in SETTINGS.items())
 
 
 def give_back() -> bool:
@@ -31,10 +29,8 @@ def give_back() -> bool:
     Maps come in many sizes, and glibc keeps the holes that they leave: a worker grows for hours until each size has
     been asked for. Only glibc has malloc_trim.
     """
-    try:
-        return bool(ctypes.CDLL(None).malloc_trim(0))
-    except (OSError, AttributeError, TypeError):
-        return False
+    malloc_trim = _of_the_c_library("malloc_trim")
+    return malloc_trim is not None and bool(malloc_trim(0))
 
 
 def keep_giving_back(pause: float = PAUSE) -> threading.Event:
@@ -42,6 +38,15 @@ def keep_giving_back(pause: float = PAUSE) -> threading.Event:
     stop = threading.Event()
     threading.Thread(target=_until, args=(stop, pause), name="give back memory", daemon=True).start()
     return stop
+
+
+def _of_the_c_library(name: str) -> Callable[..., int] | None:
+    """A function by its name; None where this C library has none."""
+    try:
+        function: Callable[..., int] | None = getattr(ctypes.CDLL(None), name, None)
+    except (OSError, TypeError):  # Windows has no library None
+        return None
+    return function
 
 
 def _until(stop: threading.Event, pause: float) -> None:
