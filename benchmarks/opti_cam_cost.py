@@ -106,7 +106,7 @@ def measure_step(name: str, batch: int, seconds: float) -> Step:
         score(mixture, rows, True)
 
     by_map = MaskedScore(network, images, recording.activation, pairs, by_map=True)
-    rule = PRESETS["fast"].rule(PRESETS["fast"].learning_rate, 10**6, recording.activation)
+    rule = PRESETS["fast"].rule(PRESETS["fast"].learning_rate, 10**6, by_map.mixtures, mixture)
 
     def fast_step() -> None:
         _, slopes = by_map(mixture, rows, True)

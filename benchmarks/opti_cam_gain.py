@@ -35,8 +35,8 @@ HALF = (0.5, 0.5, 0.5)
 class LogProbability(MaskedScore):
     """The same climb for the logarithm of the class's probability."""
 
-    def _logits(self, maps: Tensor, rows: Tensor) -> Tensor:
-        return super()._logits(maps, rows).log_softmax(dim=1)
+    def _logits(self, masked: Tensor) -> Tensor:
+        return super()._logits(masked).log_softmax(dim=1)
 
 
 class SignMomentum:
@@ -96,7 +96,7 @@ def by_climb(
         pairs = Pairs.of(data.classes, network.device)
         score = kind(network, data.images, activation, pairs)
         best = climb(score, activation.new_zeros(len(pairs), activation.shape[1]), rule(), steps)
-        return list(score.maps(best, pairs.images))
+        return list(score.maps(best))
 
 
 _METHODS = ("fake_cam", "cam", "grad_cam", "score_cam", "rise:samples=300", "opti_cam:preset=fast")

@@ -1,5 +1,7 @@
 """Masked forward passes: what a network says when it sees only a part of the image."""
 
+from typing import NamedTuple, Self
+
 import torch
 from torch import Tensor
 
@@ -24,6 +26,17 @@ def masked_logits(network: Network, images: Tensor, masks: Tensor) -> Tensor:
     return network.logits(images * masks[:, None])
 
 
+def mask_gradient(of_masked: Tensor, images: Tensor) -> Tensor:
+    """From the gradient with respect to x * S to that with respect to S, shape (n, height, width).
+
+    Channel by channel: a sum over few channels that lie side by side takes a CPU three times as long.
+    """
+    of_masks = of_masked[:, 0] * images[:, 0]
+    for channel in range(1, images.shape[1]):
+        of_masks.addcmul_(of_masked[:, channel], images[:, channel])
+    return of_masks
+
+
 def min_max(maps: Tensor) -> Tensor:
     """Stretch each map to [0, 1] by its own minimum and maximum, differentiably; zero where it is constant.
 
@@ -32,11 +45,47 @@ def min_max(maps: Tensor) -> Tensor:
     Args:
         maps: shape (n, height, width).
     """
-    minimum, maximum = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
-    spread = maximum - minimum
-    constant = spread <= CONSTANT_TOLERANCE * torch.maximum(minimum.abs(), maximum.abs())
-    stretched = (maps - minimum) / spread.masked_fill(constant, 1)
-    return stretched.masked_fill(constant, 0)
+    return Stretched.of(maps).maps
+
+
+class Stretched(NamedTuple):
+    """Maps stretched to [0, 1] as by `min_max`, and what their gradient needs.
+
+    Attributes:
+        source: the maps as they were, shape (n, height, width).
+        minimum: of each, shape (n, 1, 1).
+        maximum: of each.
+        spread: from one to the other; infinite where they are the same.
+        maps: (source - minimum) / spread.
+    """
+
+    source: Tensor
+    minimum: Tensor
+    maximum: Tensor
+    spread: Tensor
+    maps: Tensor
+
+    @classmethod
+    def of(cls, maps: Tensor) -> Self:
+        """Stretch maps of shape (n, height, width)."""
+        minimum, maximum = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
+        spread = maximum - minimum
+        constant = spread <= CONSTANT_TOLERANCE * torch.maximum(minimum.abs(), maximum.abs())
+        spread = spread.masked_fill(constant, torch.inf)  # which takes them to zero, and their gradient too
+        return cls(maps, minimum, maximum, spread, (maps - minimum) / spread)
+
+    def gradient(self, gradient: Tensor) -> Tensor:
+        """From the gradient with respect to `maps` to that with respect to `source`.
+
+        Pixels that share the minimum, or the maximum, share its part of it. A third of autograd's operations.
+        """
+        of_source = gradient / self.spread
+        total = of_source.sum(dim=(1, 2), keepdim=True)
+        of_maximum = -(of_source * self.maps).sum(dim=(1, 2), keepdim=True)
+        for extreme, share in ((self.minimum, -total - of_maximum), (self.maximum, of_maximum)):
+            there = self.source == extreme
+            of_source += there * (share / there.sum(dim=(1, 2), keepdim=True))
+        return of_source
 
 
 class Upsampling:
@@ -54,6 +103,10 @@ class Upsampling:
     def __call__(self, maps: Tensor) -> Tensor:
         """Maps of shape (n, h, w) to shape (n, height, width)."""
         return self._vertical @ maps @ self._horizontal.T
+
+    def gradient(self, of_enlarged: Tensor) -> Tensor:
+        """From the gradient with respect to what `__call__` returns to that with respect to its maps."""
+        return self._vertical.T @ of_enlarged @ self._horizontal
 
 
 def bilinear_weights(cells: int, pixels: int) -> Tensor:

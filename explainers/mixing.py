@@ -1,10 +1,43 @@
-"""Climbs by the mask, and finds the mixture of feature maps that comes closest to the mask it wants."""
+"""Mixtures of feature maps, and the mixture that comes closest to a wanted mask."""
 
 import torch
 from torch import Tensor
 
 from explainers.ascent import Adam
-from explainers.masking import min_max
+from explainers.masking import Stretched
+
+
+class Mixtures:
+    """S(u) = sum_k softmax(u)_k A_k for many rows, and the way back, without autograd."""
+
+    def __init__(self, activation: Tensor, images: Tensor, *, by_itself: bool) -> None:
+        """Keep what they are made of.
+
+        Args:
+            activation: A of every image, shape (images, k, h, w).
+            images: index of each row's image, shape (rows,).
+            by_itself: whether to multiply each row by itself: a product of several at once rounds otherwise.
+        """
+        self._flat = activation.flatten(2)
+        self._native = activation.shape[2:]
+        self._images = images
+        self._by_itself = by_itself
+
+    def __call__(self, weights: Tensor, rows: Tensor) -> Tensor:
+        """S, shape (n, h, w), for softmax(u), shape (n, k), of some rows, shape (n,)."""
+        return self._product(weights, self._flat, rows).view(-1, *self._native)
+
+    def gradient(self, weights: Tensor, of_maps: Tensor, rows: Tensor) -> Tensor:
+        """Gradient with respect to u, shape (n, k), from that with respect to S, shape (n, h, w)."""
+        of_weights = self._product(of_maps.flatten(1), self._flat.transpose(1, 2), rows)
+        return weights * (of_weights - (weights * of_weights).sum(dim=1, keepdim=True))
+
+    def _product(self, vectors: Tensor, matrices: Tensor, rows: Tensor) -> Tensor:
+        images = self._images[rows]
+        if not self._by_itself:
+            return torch.bmm(vectors[:, None], matrices[images])[:, 0]
+        products = [vector @ matrices[image] for vector, image in zip(vectors, images.tolist(), strict=True)]
+        return torch.stack(products) if products else vectors.new_empty(0, matrices.shape[2])
 
 
 class MaskSteps:
@@ -22,14 +55,15 @@ class MaskSteps:
     BETA = 0.5
     FITTING_STEPS, FITTING_RATE, BETAS = 25, 0.15, (0.8, 0.95)
 
-    def __init__(self, learning_rate: float, steps: int, activation: Tensor) -> None:
-        """For a climb that starts at u = 0; `activation` is A of every row, shape (rows, k, h, w)."""
+    def __init__(self, learning_rate: float, steps: int, mixtures: Mixtures, start: Tensor) -> None:
+        """For a climb of all rows that starts at u = `start`, shape (rows, k)."""
         self._learning_rate = learning_rate
         self._total = steps
-        self._activation = activation
+        self._mixtures = mixtures
+        self._rows = torch.arange(len(start), device=start.device)
         self._steps = 0
         self._mean: Tensor | float = 0.0
-        self._mixture = activation.new_zeros(activation.shape[:2])
+        self._mixture = start
 
     def move(self, gradient: Tensor) -> Tensor:
         """What to add to u, shape (rows, k), from the gradient with respect to S(u), shape (rows, h, w)."""
@@ -38,21 +72,19 @@ class MaskSteps:
         self._mean = self.BETA * self._mean + (1 - self.BETA) * unit
         rate = self._learning_rate * (1 - self._steps / self._total)
         self._steps += 1
-        wanted = self._mask(self._mixture) + rate * self._mean.sign() * self._mean.abs().sqrt()
+        mask = Stretched.of(self._mixtures(self._mixture.softmax(dim=1), self._rows)).maps
+        wanted = mask + rate * self._mean.sign() * self._mean.abs().sqrt()
         before = self._mixture
         self._mixture = self._fitted(before, wanted.clamp(0, 1))
         return self._mixture - before
-
-    def _mask(self, mixture: Tensor) -> Tensor:
-        return min_max(torch.einsum("nk,nkhw->nhw", mixture.softmax(dim=1), self._activation))
 
     def _fitted(self, mixture: Tensor, wanted: Tensor) -> Tensor:
         """u near this one whose mask is close to `wanted`."""
         adam = Adam(self.FITTING_RATE, self.BETAS)
         for step in range(self.FITTING_STEPS):
-            with torch.enable_grad():
-                mixture = mixture.detach().requires_grad_()
-                distance = ((self._mask(mixture) - wanted) ** 2).sum()
-                (gradient,) = torch.autograd.grad(distance, mixture)
-            mixture = mixture.detach() - (1 - step / self.FITTING_STEPS) * adam.move(gradient)
+            weights = mixture.softmax(dim=1)
+            mask = Stretched.of(self._mixtures(weights, self._rows))
+            of_maps = mask.gradient(2 * (mask.maps - wanted))
+            gradient = self._mixtures.gradient(weights, of_maps, self._rows)
+            mixture = mixture - (1 - step / self.FITTING_STEPS) * adam.move(gradient)
         return mixture

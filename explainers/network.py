@@ -1,15 +1,16 @@
 """A classifier prepared for explanation."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from explainers.activation import Activation
+from explainers.arranged import Arrangement, in_channels_last, leaves_of, with_fewer_operations
 from explainers.errors import NotApplicableError
 from explainers.graphs import Graphs
 from explainers.grid import Layout
@@ -21,7 +22,7 @@ from explainers.opaque import REFUSAL, has_opaque_part
 from explainers.probe import Trace, trace
 from explainers.recorder import Edit, Recorder, Recording
 from explainers.rectifiers import VisibleRectifiers, rectifiers
-from explainers.shadow import in_channels_last, make_shadow
+from explainers.shadow import make_shadow
 from explainers.trunk import Trunk
 from explainers.vit import VisionTransformer, find_transformer
 from explainers.vit_forward import reproduces
@@ -46,6 +47,7 @@ class Network:
         device: where it computes.
         memory_format: the order of the pixels that `predict` and `logits` put images in; preserved where any will do.
         autocast: what `predict`, `logits`, `record` and `changed_logits` compute products in; None: in their own dtype.
+        trials: what was tried on it once, and what came out; shared by its copies.
         graphs: programs that were captured on the GPU to be replayed; none on a CPU.
         layers: one entry for each different spatial map, in the order of execution.
         linear_head: the classifier, where it is global average pooling and one linear layer; else None.
@@ -92,6 +94,7 @@ class Network:
         self.autocast: torch.dtype | None = None
         self.graphs = Graphs(self.device)
         self._has_opaque_part = has_opaque_part(self._shadow)
+        self.trials: dict[Hashable, bool] = {}
         self._broadcasts: dict[str, bool] = {}
         self._differentiable: dict[str, bool] = {}
         self._inspect(target_layer)
@@ -127,11 +130,13 @@ class Network:
     def for_many_passes(self) -> Self:
         """The same network, with `predict` and `logits` faster on a CPU: for the time of one explanation.
 
-        It puts images in the order of channels_last, and has weights of its own in that order
-        (`explainers.shadow.in_channels_last`), which a later update of the model leaves as they are. Its logits are the
-        same but for rounding. Where the network can't take images in that order, this is the network itself.
+        It puts images in the order of channels_last, and has weights of its own (`explainers.arranged`), which a later
+        update of the model leaves as they are. Its logits are the same but for rounding. Where the network can't take
+        images in that order, this is the network itself.
         """
-        return self._in_channels_last() if self.device.type == "cpu" and self._takes_channels_last else self
+        if self.device.type != "cpu" or self._arrangement is None:
+            return self
+        return self._arranged(self._arrangement)
 
     @property
     def images_at_once(self) -> int:
@@ -337,21 +342,29 @@ class Network:
         # keep on reading it.
         return torch.autocast(self.device.type, dtype=self.autocast, cache_enabled=False)
 
-    def _in_channels_last(self) -> Self:
+    def _arranged(self, arrangement: Arrangement) -> Self:
         network = copy.copy(self)
-        with self._recorder.no_new_hooks():
-            network._shadow = in_channels_last(self._shadow, self.device)
+        with self._recorder.no_new_hooks(), torch.inference_mode(False), torch.no_grad():
+            network._shadow = arrangement(self._shadow)
         network.memory_format = torch.channels_last
         return network
 
     @cached_property
-    def _takes_channels_last(self) -> bool:
-        """Whether the logits are the same in that order: a network may look at its memory as it lies. Tried once."""
+    def _arrangement(self) -> Arrangement | None:
+        """The one of fewest operations with which the logits are the same; None where there is none. Tried once.
+
+        A network may look at its memory as it lies, and its modules alone don't say what stands between them.
+        """
         noise = torch.rand(1, len(self._mean.flatten()), *self.input_size, generator=_fixed_generator())
         expected = self.predict(noise)
+        fewer = partial(with_fewer_operations, device=self.device, leaves=self._leaves, transformer=self.transformer)
+        arrangements = (fewer, partial(in_channels_last, device=self.device))
+        return next((each for each in arrangements if self._says_the_same(each, noise, expected)), None)
+
+    def _says_the_same(self, arrangement: Arrangement, images: Tensor, expected: Tensor) -> bool:
         try:
-            logits = self._in_channels_last().predict(noise)
-        except Exception:  # whatever the network raises at strides that it doesn't expect
+            logits = self._arranged(arrangement).predict(images)
+        except Exception:  # whatever the network raises at strides and shapes that it doesn't expect
             return False
         return torch.allclose(logits, expected, rtol=1e-3, atol=1e-4)
 
@@ -372,6 +385,7 @@ class Network:
         detected = detect_target_layer(self._table, self.class_count, lambda paths: self._cells_matter(noise, paths))
         self.linear_head = self._find_linear_head(noise, detected)
         self._find_transformer(noise, traced)
+        self._leaves = leaves_of(traced)
         self.layers = tuple(layer.info for layer in self._table.distinct())
         self._target = detected if target_layer is None else self._table.find(target_layer)
         traced.forget_outputs()

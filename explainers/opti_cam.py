@@ -10,13 +10,14 @@ from torch import Tensor
 from explainers.ascent import Adam, Rule, climb
 from explainers.errors import NotApplicableError
 from explainers.layer_method import LayerMethod
-from explainers.masking import Upsampling, masked_logits, min_max
-from explainers.mixing import MaskSteps
+from explainers.masking import Stretched, Upsampling, mask_gradient
+from explainers.mixing import MaskSteps, Mixtures
 from explainers.network import Network
 from explainers.pairs import Pairs, rows_at_once
 from explainers.parameters import parameter
 from explainers.registry import register
 from explainers.result import ImageResult
+from explainers.rows import batch_sizes
 from explainers.targets import Targets, resolve
 from explainers.watch import Stepwise, Watch, show
 
@@ -28,18 +29,18 @@ class Preset:
     Attributes:
         steps: how many.
         learning_rate: of the first step.
-        rule: makes the rule for (learning rate, steps, A of every row).
+        rule: makes the rule for (learning rate, steps, mixtures, u at the start).
         by_map: whether the rule goes by the gradient with respect to S(u), and not to u.
     """
 
     steps: int
     learning_rate: float
-    rule: Callable[[float, int, Tensor], Rule]
+    rule: Callable[[float, int, Mixtures, Tensor], Rule]
     by_map: bool
 
 
 PRESETS = {
-    "published": Preset(100, 0.1, lambda learning_rate, _steps, _activation: Adam(learning_rate), by_map=False),
+    "published": Preset(100, 0.1, lambda learning_rate, *_: Adam(learning_rate), by_map=False),
     "fast": Preset(48, 0.2, MaskSteps, by_map=True),
 }
 
@@ -131,21 +132,21 @@ class OptiCam(LayerMethod, Stepwise):
             start = activation.new_zeros(len(pairs), activation.shape[1])
 
             def results(mixture: Tensor) -> list[ImageResult]:
-                return pairs.results(logits, score.maps(mixture, pairs.images))
+                return pairs.results(logits, score.maps(mixture))
 
             def so_far(mixture: Tensor) -> None:
                 show(watch, lambda: results(mixture))
 
-            rule = self._rule(activation[pairs.images])
+            rule = self._rule(score.mixtures, start)
             return results(climb(score, start, rule, self._steps(), watch, so_far))
 
     def _steps(self) -> int:
         return PRESETS[self.preset].steps if self.steps is None else self.steps
 
-    def _rule(self, activation: Tensor) -> Rule:
+    def _rule(self, mixtures: Mixtures, start: Tensor) -> Rule:
         preset = PRESETS[self.preset]
         rate = preset.learning_rate if self.learning_rate is None else self.learning_rate
-        return preset.rule(rate, self._steps(), activation)
+        return preset.rule(rate, self._steps(), mixtures, start)
 
 
 def _record(network: Network, images: Tensor, layer: str) -> tuple[Tensor, Tensor]:
@@ -158,7 +159,13 @@ def _record(network: Network, images: Tensor, layer: str) -> tuple[Tensor, Tenso
 
 
 class MaskedScore:
-    """The objective: u to f(N(x * n(up(S(u)))))_c and its gradient, for any rows of (image, target)."""
+    """The objective: u to f(N(x * n(up(S(u)))))_c and its gradient, for any rows of (image, target).
+
+    Autograd goes through the network only: what comes before it has its gradient written out.
+
+    Attributes:
+        mixtures: S(u) of the rows.
+    """
 
     def __init__(
         self, network: Network, images: Tensor, activation: Tensor, pairs: Pairs, *, by_map: bool = False
@@ -167,40 +174,56 @@ class MaskedScore:
         self._network = network.for_many_passes()
         # A copy, because one made under inference mode can't be saved for a gradient.
         self._images = images.to(network.device).clone(memory_format=self._network.memory_format)
-        self._activation = activation
+        self._dtype = activation.dtype
         self._pairs = pairs
         self._by_map = by_map
+        self._at_once = rows_at_once(network)
+        self.mixtures = Mixtures(activation, pairs.images, by_itself=self._at_once == 1)
         native = (activation.shape[2], activation.shape[3])
         self._enlarge = Upsampling(native, network.input_size, activation)
         self._loop = network.graphs.loop()
 
-    def maps(self, mixture: Tensor, images: Tensor) -> Tensor:
-        """S(u), shape (n, h, w), for u of shape (n, channels) and the index of each row's image."""
-        return torch.einsum("nk,nkhw->nhw", mixture.softmax(dim=1), self._activation[images])
+    def maps(self, mixture: Tensor) -> Tensor:
+        """S(u) of every row, shape (rows, h, w), for u of shape (rows, channels)."""
+        return self.mixtures(mixture.softmax(dim=1), torch.arange(len(mixture), device=mixture.device))
 
     def __call__(self, mixture: Tensor, rows: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
         """The score of rows, shape (n,), at u, shape (n, channels), and its gradient if asked for.
 
         The gradient has the shape of u or, by the map, (n, h, w).
         """
-        at_once = rows_at_once(self._network)
-        parts = zip(*(torch.split(tensor, at_once) for tensor in (mixture, rows)), strict=True)
+        sizes = batch_sizes(self._network, len(rows))
+        parts = zip(torch.split(mixture, sizes), torch.split(rows, sizes), strict=True)
         if not with_gradient:
-            return torch.cat([self._score(self.maps(u, self._pairs.images[part]), part) for u, part in parts]), None
+            return torch.cat([self._score(*part) for part in parts]), None
         scores, gradients = zip(*(self._loop(self._score_and_gradient, *part) for part in parts), strict=True)
         return torch.cat(scores), torch.cat(gradients)
 
-    def _score(self, maps: Tensor, rows: Tensor) -> Tensor:
-        logits = self._logits(maps, rows)
-        return logits.gather(1, self._pairs.classes[rows][:, None])[:, 0].to(maps)
-
-    def _logits(self, maps: Tensor, rows: Tensor) -> Tensor:
-        return masked_logits(self._network, self._images[self._pairs.images[rows]], min_max(self._enlarge(maps)))
+    def _score(self, mixture: Tensor, rows: Tensor) -> Tensor:
+        stretched = self._stretched(mixture.softmax(dim=1), rows)
+        return self._score_of(self._images[self._pairs.images[rows]] * stretched.maps[:, None], rows)
 
     def _score_and_gradient(self, mixture: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        weights, images = mixture.softmax(dim=1), self._images[self._pairs.images[rows]]
+        stretched = self._stretched(weights, rows)
         with torch.enable_grad():
-            mixture = mixture.detach().requires_grad_()
-            maps = self.maps(mixture, self._pairs.images[rows])
-            scores = self._score(maps, rows)
-            (gradient,) = torch.autograd.grad(scores.sum(), maps if self._by_map else mixture)
+            masked = (images * stretched.maps[:, None]).requires_grad_()
+            scores = self._score_of(masked, rows)
+            (of_masked,) = torch.autograd.grad(scores.sum(), masked)
+        of_mask = mask_gradient(of_masked, images.to(of_masked)).to(self._dtype)
+        of_enlarged = torch.split(stretched.gradient(of_mask), self._at_once)
+        of_maps = torch.cat([self._enlarge.gradient(part) for part in of_enlarged])
+        gradient = of_maps if self._by_map else self.mixtures.gradient(weights, of_maps, rows)
         return scores.detach(), gradient
+
+    def _stretched(self, weights: Tensor, rows: Tensor) -> Stretched:
+        """The masks of rows, from softmax(u). What is a product of matrices goes by `rows_at_once`."""
+        maps = torch.split(self.mixtures(weights, rows), self._at_once)
+        return Stretched.of(torch.cat([self._enlarge(part) for part in maps]))
+
+    def _score_of(self, masked: Tensor, rows: Tensor) -> Tensor:
+        logits = self._logits(masked)
+        return logits.gather(1, self._pairs.classes[rows][:, None])[:, 0].to(self._dtype)
+
+    def _logits(self, masked: Tensor) -> Tensor:
+        return self._network.logits(masked)

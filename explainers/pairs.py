@@ -10,10 +10,10 @@ from explainers.maps import normalise
 from explainers.network import Network
 from explainers.result import Explanation, ImageResult
 
-# Rows (an image with one target) that go through the network together. A climb enlarges rounding errors until they show
-# in the map, and a network rounds a batch otherwise than a single image. So on a CPU, where a batch is hardly faster,
-# each row goes by itself: what else is in the batch then changes nothing, to the last bit. On a GPU the tape limits the
-# number: it takes about 100 MB for each row of ResNet-50.
+# Rows (an image with one target) that are computed together. A climb enlarges rounding errors until they show in the
+# map, and products of a batch round otherwise than those of a single image. So on a CPU each row is computed by itself:
+# what else is in the batch then changes nothing, to the last bit. (`explainers.rows` says when a network may have
+# several.) On a GPU the tape limits the number: it takes about 100 MB for each row of ResNet-50.
 ROWS_AT_ONCE = {"cpu": 1, "cuda": 32}
 
 

@@ -35,22 +35,6 @@ def make_shadow(model: nn.Module, device: torch.device) -> nn.Module:
     return _evaluation_mode(shadow)
 
 
-def in_channels_last(shadow: nn.Module, device: torch.device) -> nn.Module:
-    """Another shadow, whose 2D convolutions have their weights in the order of channels_last images.
-
-    A CPU otherwise puts them into that order anew in every pass over such images. The logits are the same but for
-    rounding. Kernels larger than 1 x 1 are copied, so an update of the model doesn't show: make one when it is needed,
-    and drop it.
-    """
-    arranged = make_shadow(shadow, device)
-    for module in arranged.modules():
-        weight = module._parameters.get("weight") if isinstance(module, nn.Conv2d) else None
-        if weight is not None:
-            ordered = weight.detach().contiguous(memory_format=torch.channels_last)
-            module._parameters["weight"] = nn.Parameter(ordered, requires_grad=False)
-    return arranged
-
-
 def _own_tensors(module: nn.Module) -> list[Tensor]:
     groups = (module._parameters.values(), module._buffers.values(), vars(module).values())
     return [value for group in groups for value in group if isinstance(value, Tensor)]

@@ -28,6 +28,13 @@ class Linear:
     bias: Tensor | None
     _magnitude: tuple[int, Tensor] | None = field(default=None, init=False, repr=False)
 
+    def split(self, outputs: int) -> tuple["Linear", ...]:
+        """Layers of so many outputs each, one behind the other."""
+        weights: tuple[Tensor, ...] = torch.split(self.weight, outputs)
+        if self.bias is None:
+            return tuple(Linear(weight, None) for weight in weights)
+        return tuple(Linear(*pair) for pair in zip(weights, torch.split(self.bias, outputs), strict=True))
+
     def magnitude(self, dtype: torch.dtype) -> Tensor:
         """Absolute values of the weight: kept, and taken anew after the weight was written in place (not by `.data`).
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from explainers import upsample
-from explainers.masking import Upsampling, masked_logits, min_max
+from explainers.masking import Stretched, Upsampling, mask_gradient, masked_logits, min_max
 from tests.explainers.cases import network_of
 from tests.explainers.networks import pictures
 
@@ -22,6 +22,8 @@ def test_upsampling_is_bilinear(native: tuple[int, int], size: tuple[int, int]) 
     weights = torch.rand_like(expected)
     gradients = [torch.autograd.grad((values * weights).sum(), maps)[0] for values in (enlarged, expected)]
     torch.testing.assert_close(*gradients, rtol=0, atol=1e-10)
+    written_out = Upsampling(native, size, maps).gradient(weights)
+    torch.testing.assert_close(written_out, gradients[1], rtol=0, atol=1e-10)
 
 
 def test_min_max() -> None:
@@ -33,6 +35,44 @@ def test_min_max() -> None:
     (gradient,) = torch.autograd.grad((stretched * torch.randn(2, 2, 3)).sum(), maps)
     assert gradient.isfinite().all()
     assert not gradient[1].any()
+
+
+def test_gradient_of_min_max() -> None:
+    """As autograd finds it by the formula, also where pixels share the minimum or the maximum."""
+    maps = torch.rand(4, 5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    maps[1, :, 2:4], maps[2, 0] = 3, -1
+    maps = maps.requires_grad_()
+    low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
+    expected = (maps - low) / (high - low)
+    stretched = min_max(maps)
+    assert torch.equal(stretched, expected)
+    weights = torch.randn(4, 5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    (of_maps,) = torch.autograd.grad((expected * weights).sum(), maps)
+    torch.testing.assert_close(Stretched.of(maps.detach()).gradient(weights), of_maps, rtol=0, atol=1e-12)
+
+
+def test_not_a_number_stays() -> None:
+    """A broken map breaks its own mask and gradient only."""
+    maps = torch.rand(2, 4, 4)
+    maps[0, 1, 1] = torch.nan
+    stretched = Stretched.of(maps)
+    for values in (stretched.maps, stretched.gradient(torch.rand(2, 4, 4))):
+        assert values[0].isnan().any()
+        assert values[1].isfinite().all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_mask_gradient(channels: int, order: torch.memory_format) -> None:
+    """What autograd finds by the product."""
+    generator = torch.Generator().manual_seed(0)
+    images, of_masked = (
+        torch.rand(2, channels, 4, 5, dtype=torch.float64, generator=generator).contiguous(memory_format=order)
+        for _ in range(2)
+    )
+    masks = torch.rand(2, 4, 5, dtype=torch.float64, generator=generator).requires_grad_()
+    (expected,) = torch.autograd.grad(images * masks[:, None], masks, of_masked)
+    torch.testing.assert_close(mask_gradient(of_masked, images), expected, rtol=0, atol=1e-12)
 
 
 def test_masked_logits() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
 from explainers import METHODS, TopK
-from explainers.shadow import in_channels_last, make_shadow
+from explainers.shadow import make_shadow
 from tests.explainers.cases import CASES
 from tests.explainers.networks import ResidualCnn, ViT, network, pictures, prepare
 
@@ -142,33 +142,6 @@ def test_network_does_not_keep_the_model_alive() -> None:
     del model
     assert gone() is None
     assert net.predict(pictures()).shape == (3, 5)
-
-
-def test_channels_last_shares_all_but_kernels() -> None:
-    """Kernels are copied where their order changes; the logits are the same, and the shadow is untouched."""
-    model = prepare(ResidualCnn())
-    shadow = make_shadow(model, CPU)
-    strides = {name: parameter.stride() for name, parameter in shadow.named_parameters()}
-    arranged = in_channels_last(shadow, CPU)
-    assert {name: parameter.stride() for name, parameter in shadow.named_parameters()} == strides
-    kernels = {f"{path}.weight" for path, module in model.named_modules() if isinstance(module, nn.Conv2d)}
-    originals = dict(model.named_parameters())
-    for name, parameter in arranged.named_parameters():
-        reordered = name in kernels and originals[name].shape[2:] != (1, 1)
-        assert (parameter.data_ptr() != originals[name].data_ptr()) == reordered
-        assert name not in kernels or parameter.is_contiguous(memory_format=torch.channels_last)
-        assert not parameter.requires_grad
-    images = pictures().contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(arranged(images), shadow(images), rtol=1e-5, atol=1e-5)
-    assert not any(module.training for module in arranged.modules())
-
-
-def test_channels_last_leaves_computed_kernels() -> None:
-    """A weight that is computed on the way stays what it is."""
-    model = prepare(ResidualCnn())
-    parametrizations.weight_norm(model.stem)
-    shadow = make_shadow(model.eval(), CPU)
-    torch.testing.assert_close(in_channels_last(shadow, CPU)(pictures()), shadow(pictures()))
 
 
 def test_updates_show_in_the_next_explanation() -> None:

@@ -1,0 +1,130 @@
+"""Shadows that are arranged for many passes on a CPU: the same logits but for rounding, in less time.
+
+What each of them holds is made when it is needed and dropped after it, so a later update of the model doesn't show.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from explainers.probe import Trace
+from explainers.shadow import make_shadow
+from explainers.vit import VisionTransformer
+from explainers.vit_modules import ClassTokenBlock, FullBlock, Patches
+
+MOST_WEIGHTS = 2**22  # of a layer that goes row by row: 16 MiB in float32
+
+Arrangement = Callable[[nn.Module], nn.Module]
+"""From a shadow to another one."""
+
+
+def in_channels_last(shadow: nn.Module, device: torch.device) -> nn.Module:
+    """Another shadow, whose 2D convolutions have their weights in the order of channels_last images.
+
+    A CPU otherwise puts them into that order anew in every pass over such images. Kernels larger than 1 x 1 are copied.
+    """
+    arranged = make_shadow(shadow, device)
+    for module in arranged.modules():
+        weight = module._parameters.get("weight") if isinstance(module, nn.Conv2d) else None
+        if weight is not None:
+            _set(module, "weight", weight.contiguous(memory_format=torch.channels_last))
+    return arranged
+
+
+def with_fewer_operations(
+    shadow: nn.Module, device: torch.device, leaves: Sequence[str], transformer: VisionTransformer | None
+) -> nn.Module:
+    """Another shadow in channels_last that leaves out what the logits don't need.
+
+    - A batch normalisation right behind a convolution becomes a part of its weights.
+    - A plain vision transformer gets the modules of `explainers.vit_modules`.
+    - The last linear layer takes row by row, so that a logit doesn't depend on what else is in the batch.
+
+    All of it is a guess from the order in which the modules ran: compare the logits.
+
+    Args:
+        shadow: as `make_shadow` returns it.
+        device: where its weights are.
+        leaves: paths of the modules without children, in the order in which they ran (`leaves_of`).
+        transformer: what the network is, where it is one.
+    """
+    arranged = make_shadow(shadow, device)
+    _fold_norms(arranged, leaves)
+    linear_layers = [path for path in leaves if RowByRow.can_replace(arranged.get_submodule(path))]
+    for path in linear_layers[-1:]:
+        _replace(arranged, path, RowByRow(arranged.get_submodule(path)))
+    if transformer is not None:
+        for path in leaves:
+            module = arranged.get_submodule(path)
+            if isinstance(module, nn.Conv2d) and Patches.can_replace(module):
+                _replace(arranged, path, Patches(module))
+        *blocks, last = transformer.blocks
+        for block in blocks:
+            _replace(arranged, block.path, FullBlock(block))
+        _replace(arranged, last.path, ClassTokenBlock(last))
+    return in_channels_last(arranged, device)
+
+
+def leaves_of(trace: Trace) -> tuple[str, ...]:
+    """Paths of the modules without children, in the order in which they ran."""
+    return tuple(call.path for call in trace.calls if next(call.module.children(), None) is None)
+
+
+class RowByRow(nn.Module):
+    """A linear layer that rounds each row of a batch as it does that row alone. Other inputs go through as they are."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    @staticmethod
+    def can_replace(layer: nn.Module) -> bool:
+        """Whether a module is one that is not so large that reading it for each row costs much."""
+        return type(layer) is nn.Linear and layer.weight.numel() <= MOST_WEIGHTS
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, inputs) to (batch, outputs)."""
+        rows = torch.split(x, 1) if x.dim() == 2 and len(x) else (x,)
+        return torch.cat([self.layer(row) for row in rows])
+
+
+def _fold_norms(network: nn.Module, leaves: Sequence[str]) -> None:
+    """Take batch normalisations into the convolutions right before them, where each ran once and they fit."""
+    runs = Counter(leaves)
+    for before, after in itertools.pairwise(leaves):
+        convolution, norm = network.get_submodule(before), network.get_submodule(after)
+        # Exactly these: what is derived from them may compute something else.
+        if type(convolution) is not nn.Conv2d or type(norm) is not nn.BatchNorm2d or norm.running_mean is None:
+            continue
+        if runs[before] == runs[after] == 1 and norm.num_features == convolution.out_channels:
+            _fold(convolution, norm)
+            _replace(network, after, nn.Identity())
+
+
+def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None  # noqa: S101 - for the type checker
+    assert variance is not None  # noqa: S101
+    weight, bias = fuse_conv_bn_weights(
+        convolution.weight, convolution.bias, mean, variance, norm.eps, norm.weight, norm.bias
+    )
+    _set(convolution, "weight", weight)
+    _set(convolution, "bias", bias)
+
+
+def _replace(network: nn.Module, path: str, module: nn.Module) -> None:
+    """Put a module where another one is, with the other's hooks."""
+    before = network.get_submodule(path)
+    for name in vars(before):
+        if name.startswith("_forward_") and "hooks" in name:
+            setattr(module, name, getattr(before, name))
+    parent, _, child = path.rpartition(".")
+    network.get_submodule(parent)._modules[child] = module
+
+
+def _set(module: nn.Module, name: str, value: Tensor) -> None:
+    module._parameters[name] = nn.Parameter(value.detach(), requires_grad=False)

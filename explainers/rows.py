@@ -1,0 +1,63 @@
+"""How many rows (an image with one target) of a climb go through a network together."""
+
+import torch
+from torch import Tensor
+
+from explainers.network import Network
+from explainers.pairs import rows_at_once
+
+# A climb enlarges rounding errors until they show in the map. So on a CPU rows go together only where a network gives
+# each the bits that it gets by itself, in batches of sizes that were tried: what else is in a batch then changes
+# nothing, to the last bit. Larger ones are no faster there.
+TRIED = (4, 2)
+
+
+def batch_sizes(network: Network, rows: int) -> list[int]:
+    """Sizes of the batches that so many rows go in; their sum is `rows`."""
+    most = rows_at_once(network)
+    if most > 1:
+        return [*_greedily(rows, (most,)), *([rows % most] if rows % most else [])]
+    return _greedily(rows, (*TRIED, 1)) if rows > 1 and rounds_alike(network) else [1] * rows
+
+
+def rounds_alike(network: Network) -> bool:
+    """Whether a network's logits and their gradient are the same to the last bit in a batch. Tried once on noise.
+
+    Libraries choose how to compute a layer by its shape and the number of threads, and not by its values.
+    """
+    trial = "rounds alike", torch.get_num_threads()
+    if trial not in network.trials:
+        network.trials[trial] = _try(network)
+    return network.trials[trial]
+
+
+def _greedily(rows: int, sizes: tuple[int, ...]) -> list[int]:
+    found = []
+    for size in sizes:
+        found += [size] * (rows // size)
+        rows %= size
+    return found
+
+
+def _try(network: Network) -> bool:
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(1, len(network.mean_colour), *network.input_size, generator=generator)
+    alone = _logits_and_gradient(network, noise)
+    try:
+        batches = [(size, _logits_and_gradient(network, noise.expand(size, -1, -1, -1))) for size in TRIED]
+    except RuntimeError:  # one that takes a single image only
+        return False
+    return all(
+        torch.equal(row, expected)
+        for size, found in batches
+        for together, expected in zip(found, alone, strict=True)
+        for row in torch.split(together, 1)
+    )
+
+
+def _logits_and_gradient(network: Network, images: Tensor) -> tuple[Tensor, Tensor]:
+    with torch.inference_mode(False), torch.enable_grad():
+        pixels = images.clone(memory_format=network.memory_format).requires_grad_()
+        logits = network.logits(pixels)
+        (gradient,) = torch.autograd.grad(logits[:, 0].sum(), pixels)
+    return logits.detach(), gradient
