@@ -2,12 +2,13 @@
 
 `python -m benchmarks.opti_cam_cost [--networks NAME ...] [--seconds 20]`
 
-In processor time of one thread. Writes the last section of docs/benchmarks/opti_cam.md, and leaves the others.
+In processor time of one thread, with freed memory kept as a worker keeps it. Writes the last section of
+docs/benchmarks/opti_cam.md, and leaves the others.
 """
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from benchmarks.timing import Comparison, Program, compare
 from explainers import Network
 from explainers.opti_cam import PRESETS, MaskedScore
 from explainers.pairs import Pairs
+from explainers.rows import TRIED, batch_sizes
+from handlers.memory import keep_for_reuse
 from tests.real_networks import prepared
 
 NETWORKS = ("mobilenet_v2_1.0_224", "squeezenet1_1", "vit_tiny_patch16_224", "cifar10_resnet20")
@@ -34,10 +37,12 @@ class Step:
     Attributes:
         time: of the step, of a step of `fast` with its fit, and of a bare pass with its gradient.
         operations: multiplications and additions of matrix products and convolutions, without any others.
+        together: whether several rows go through the network together.
     """
 
     time: Comparison
     operations: float
+    together: bool
 
 
 def main() -> None:
@@ -54,12 +59,14 @@ def main() -> None:
 def cost_report(networks: Sequence[str], seconds: float) -> str:
     """The section, of these networks and ResNet-50, at batches of 1 and 8."""
     torch.set_num_threads(1)
+    keep_for_reuse()
     cases = [(name, batch) for name in (*networks, "resnet50") for batch in (1, 8)]
     steps = {case: measure_step(*case, seconds) for case in cases}
     lines = [
         TITLE,
         "",
         "In forward passes of the bare network, processor time of one thread: median (25th-75th percentile) of pairs.",
+        "Freed memory is kept, as a worker keeps it.",
         "",
         "`python -m benchmarks.opti_cam_cost`. *Step of fast* has its fit of the mixture as well. *Pass and gradient*",
         "is a forward pass of the model as it is, and its gradient with respect to the image. *Operations* are those",
@@ -69,13 +76,28 @@ def cost_report(networks: Sequence[str], seconds: float) -> str:
         "|---|---|---|---|---|---|",
         *(_cost(*case, result) for case, result in steps.items()),
         "",
-        "A transformer's attention multiplies two activations, so its gradient takes twice the products of its forward",
-        "pass, where a layer with fixed weights takes as many: a step of ViT-Tiny can't go below its operations.",
-        "By operator (least of 40 profiled runs, batch 1, forward pass and step): products with weights 25.6 and 50.7",
-        "ms, attention's 5.2 and 16.7, the patch convolution 1.0 and 4.6, GELU 2.0 and 5.4, all else 5.4 and 16.1.",
-        "Rows go through one by one on a CPU, so at a batch of 8 a step loses what a forward pass gains by the batch.",
+        "A step leaves out what its score doesn't need: batch normalisations, which are folded into the convolutions,",
+        "and all rows of a transformer's last block but the class token's. A transformer's attention multiplies two",
+        "activations, so its gradient takes twice the products of its forward pass, where a layer with fixed weights",
+        "takes as many; GELU, softmax and normalisation take more for their gradients than for themselves.",
+        "",
+        f"In a batch up to {TRIED[0]} rows go through a network together, where each gets the bits that it gets alone.",
+        *_alone(steps),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _alone(steps: Mapping[tuple[str, int], Step]) -> list[str]:
+    names = [name for (name, batch), step in steps.items() if batch > 1 and not step.together]
+    if not names:
+        return []
+    return [
+        f"Not so in {' and '.join(names)}: torch computes a small map otherwise in a batch than alone.",
+        "Their rows go one by one, and lose what a forward pass gains by the batch. A climb enlarges such rounding:",
+        "with four rows of cifar10_resnet20 together, 100 steps took 13.5 s for 24 photographs in place of 24.6, but",
+        "the maps were others by up to 0.33 (median 0.04). Asking oneDNN for single images too makes them alike, and a",
+        "pass with its gradient 25 % slower (tried on cifar10_resnet20, by an autograd function).",
+    ]
 
 
 def _cost(name: str, batch: int, step: Step) -> str:
@@ -121,7 +143,8 @@ def measure_step(name: str, batch: int, seconds: float) -> Step:
         title=f"{name}, batch {batch}",
         clock=time.process_time,
     )
-    return Step(time_spent, _operations(step) / _operations(forward))
+    together = max(batch_sizes(network.for_many_passes(), batch)) > 1
+    return Step(time_spent, _operations(step) / _operations(forward), together)
 
 
 def _operations(program: Program) -> int:
