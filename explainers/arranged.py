@@ -1,6 +1,6 @@
 """Shadows that are arranged for many passes on a CPU: the same logits but for rounding, in less time.
 
-What each of them holds is made when it is needed and dropped after it, so a later update of the model doesn't show.
+What is changed in them are copies: make one when it is needed and drop it, or a later update of the model doesn't show.
 """
 
 import itertools
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from explainers.batch_norm import ExactBatchNorm2d
 from explainers.probe import Trace
 from explainers.shadow import make_shadow
 from explainers.vit import VisionTransformer
@@ -38,7 +39,7 @@ def in_channels_last(shadow: nn.Module, device: torch.device) -> nn.Module:
 def with_fewer_operations(
     shadow: nn.Module, device: torch.device, leaves: Sequence[str], transformer: VisionTransformer | None
 ) -> nn.Module:
-    """Another shadow in channels_last that leaves out what the logits don't need.
+    """Another shadow in channels_last that computes less.
 
     - A batch normalisation right behind a convolution becomes a part of its weights.
     - A plain vision transformer gets the modules of `explainers.vit_modules`.
@@ -98,7 +99,7 @@ def _fold_norms(network: nn.Module, leaves: Sequence[str]) -> None:
     for before, after in itertools.pairwise(leaves):
         convolution, norm = network.get_submodule(before), network.get_submodule(after)
         # Exactly these: what is derived from them may compute something else.
-        if type(convolution) is not nn.Conv2d or type(norm) is not nn.BatchNorm2d or norm.running_mean is None:
+        if type(convolution) is not nn.Conv2d or type(norm) is not ExactBatchNorm2d or norm.running_mean is None:
             continue
         if runs[before] == runs[after] == 1 and norm.num_features == convolution.out_channels:
             _fold(convolution, norm)

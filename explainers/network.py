@@ -130,11 +130,11 @@ class Network:
     def for_many_passes(self) -> Self:
         """The same network, with `predict` and `logits` faster on a CPU: for the time of one explanation.
 
-        It puts images in the order of channels_last, and has weights of its own (`explainers.arranged`), which a later
-        update of the model leaves as they are. Its logits are the same but for rounding. Where the network can't take
-        images in that order, this is the network itself.
+        It puts images in the order of channels_last, and has modules and weights of its own (`explainers.arranged`): a
+        later update of the model may not show. Its logits are the same but for rounding. Where the network can't take
+        images in that order, and in autocast, this is the network itself.
         """
-        if self.device.type != "cpu" or self._arrangement is None:
+        if self.device.type != "cpu" or self.autocast is not None or self._arrangement is None:
             return self
         return self._arranged(self._arrangement)
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Graph
 
+from explainers.batch_norm import make_exact
+
 
 def make_shadow(model: nn.Module, device: torch.device) -> nn.Module:
     """Copy a module tree for inference.
@@ -19,7 +21,7 @@ def make_shadow(model: nn.Module, device: torch.device) -> nn.Module:
     Parameters, buffers and tensors kept as plain attributes become detached tensors that share the storage of the
     originals, or are copied when `device` is another one. So updates in place show in the shadow, and tied weights
     stay tied. Forward hooks of the caller are part of what the network computes and are kept; backward hooks only
-    serve whoever trains it and are left out.
+    serve whoever trains it and are left out. Batch normalisations get the right gradient (`explainers.batch_norm`).
     """
     memo: dict[int, Any] = {}
     with torch.inference_mode(False), torch.no_grad():
@@ -32,6 +34,7 @@ def make_shadow(model: nn.Module, device: torch.device) -> nn.Module:
         for module, clone in clones:
             clone._modules = copy.deepcopy(module._modules, memo)
         shadow = copy.deepcopy(model, memo)
+    make_exact(shadow)
     return _evaluation_mode(shadow)
 
 
