@@ -29,10 +29,7 @@ def in_channels_last(shadow: nn.Module, device: torch.device) -> nn.Module:
     A CPU otherwise puts them into that order anew in every pass over such images. Kernels larger than 1 x 1 are copied.
     """
     arranged = make_shadow(shadow, device)
-    for module in arranged.modules():
-        weight = module._parameters.get("weight") if isinstance(module, nn.Conv2d) else None
-        if weight is not None:
-            _set(module, "weight", weight.contiguous(memory_format=torch.channels_last))
+    _order_kernels(arranged)
     return arranged
 
 
@@ -55,19 +52,20 @@ def with_fewer_operations(
     """
     arranged = make_shadow(shadow, device)
     _fold_norms(arranged, leaves)
-    linear_layers = [path for path in leaves if RowByRow.can_replace(arranged.get_submodule(path))]
-    for path in linear_layers[-1:]:
-        _replace(arranged, path, RowByRow(arranged.get_submodule(path)))
+    modules = [(path, arranged.get_submodule(path)) for path in leaves]
+    linear = [(path, layer) for path, layer in modules if isinstance(layer, nn.Linear) and RowByRow.can_replace(layer)]
+    for path, layer in linear[-1:]:
+        _replace(arranged, path, RowByRow(layer))
     if transformer is not None:
-        for path in leaves:
-            module = arranged.get_submodule(path)
+        for path, module in modules:
             if isinstance(module, nn.Conv2d) and Patches.can_replace(module):
                 _replace(arranged, path, Patches(module))
         *blocks, last = transformer.blocks
         for block in blocks:
             _replace(arranged, block.path, FullBlock(block))
         _replace(arranged, last.path, ClassTokenBlock(last))
-    return in_channels_last(arranged, device)
+    _order_kernels(arranged)
+    return arranged
 
 
 def leaves_of(trace: Trace) -> tuple[str, ...]:
@@ -78,19 +76,26 @@ def leaves_of(trace: Trace) -> tuple[str, ...]:
 class RowByRow(nn.Module):
     """A linear layer that rounds each row of a batch as it does that row alone. Other inputs go through as they are."""
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
-        self.layer = layer
+        self.weight, self.bias = layer.weight, layer.bias  # not the layer: its hooks would run for each row
 
     @staticmethod
-    def can_replace(layer: nn.Module) -> bool:
-        """Whether a module is one that is not so large that reading it for each row costs much."""
+    def can_replace(layer: nn.Linear) -> bool:
+        """Whether a layer is one that is not so large that reading it for each row costs much."""
         return type(layer) is nn.Linear and layer.weight.numel() <= MOST_WEIGHTS
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, inputs) to (batch, outputs)."""
         rows = torch.split(x, 1) if x.dim() == 2 and len(x) else (x,)
-        return torch.cat([self.layer(row) for row in rows])
+        return torch.cat([torch.nn.functional.linear(row, self.weight, self.bias) for row in rows])
+
+
+def _order_kernels(network: nn.Module) -> None:
+    for module in network.modules():
+        weight = module._parameters.get("weight") if isinstance(module, nn.Conv2d) else None
+        if weight is not None:
+            _set(module, "weight", weight.contiguous(memory_format=torch.channels_last))
 
 
 def _fold_norms(network: nn.Module, leaves: Sequence[str]) -> None:

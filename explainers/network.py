@@ -232,7 +232,7 @@ class Network:
         if not self._has_opaque_part:
             return True
         if layer not in self._differentiable:
-            noise = torch.rand(1, len(self._mean.flatten()), *self.input_size, generator=_fixed_generator())
+            noise = self.noise()
             try:
                 self.record(noise, layer)
                 self._differentiable[layer] = True
@@ -266,7 +266,7 @@ class Network:
         """Why relevance can't be propagated from the logits to the pixels; None when it can: tried once on noise."""
         if self._has_opaque_part:
             return REFUSAL
-        return obstacle(self.tape(torch.rand(1, self._mean.numel(), *self.input_size, generator=_fixed_generator())))
+        return obstacle(self.tape(self.noise()))
 
     @property
     def pixel_bounds(self) -> tuple[Tensor, Tensor]:
@@ -305,6 +305,10 @@ class Network:
     def mean_colour(self) -> Tensor:
         """The pixel that the model's normalisation takes to zero, shape (channels, 1, 1), float32."""
         return self._mean[0].float()
+
+    def noise(self, count: int = 1) -> Tensor:
+        """Images to try something on, always the same: shape (count, 3, height, width), in [0, 1], on the CPU."""
+        return torch.rand(count, self._mean.numel(), *self.input_size, generator=_fixed_generator())
 
     def like(self, model: nn.Module) -> Self:
         """Another model ready to explain: with the same input, normalisation, target layer, activation and device.
@@ -355,7 +359,7 @@ class Network:
 
         A network may look at its memory as it lies, and its modules alone don't say what stands between them.
         """
-        noise = torch.rand(1, len(self._mean.flatten()), *self.input_size, generator=_fixed_generator())
+        noise = self.noise()
         expected = self.predict(noise)
         fewer = partial(with_fewer_operations, device=self.device, leaves=self._leaves, transformer=self.transformer)
         arrangements = (fewer, partial(in_channels_last, device=self.device))
@@ -371,11 +375,11 @@ class Network:
     def _logits_of_noise(self) -> Tensor:
         """Logits of one image of noise, with the graph that starts at its pixels."""
         with torch.inference_mode(False), torch.enable_grad():
-            noise = torch.rand(1, len(self._mean.flatten()), *self.input_size, generator=_fixed_generator())
+            noise = self.noise()
             return self.logits(noise.requires_grad_())
 
     def _inspect(self, target_layer: str | None) -> None:
-        noise = torch.rand(PROBE_BATCH, len(self._mean.flatten()), *self.input_size, generator=_fixed_generator())
+        noise = self.noise(PROBE_BATCH)
         with torch.inference_mode(False), torch.no_grad():
             traced = trace(self._shadow, self._normalise(noise))
         if not isinstance(traced.output, Tensor) or traced.output.dim() != 2 or len(traced.output) != PROBE_BATCH:
@@ -391,7 +395,7 @@ class Network:
         traced.forget_outputs()
 
     def _try_broadcast(self, layer: str) -> bool:
-        image = torch.rand(1, len(self._mean.flatten()), *self.input_size, generator=_fixed_generator())
+        image = self.noise()
         factors = torch.rand(3, self.layer(layer).channels, 1, 1, generator=_fixed_generator()).to(self._mean)
         expected = self.changed_logits(image.expand(3, -1, -1, -1), layer, lambda grid: grid * factors)
         try:

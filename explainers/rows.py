@@ -15,9 +15,9 @@ TRIED = (4, 2)
 def batch_sizes(network: Network, rows: int) -> list[int]:
     """Sizes of the batches that so many rows go in; their sum is `rows`."""
     most = rows_at_once(network)
-    if most > 1:
-        return [*_greedily(rows, (most,)), *([rows % most] if rows % most else [])]
-    return _greedily(rows, (*TRIED, 1)) if rows > 1 and rounds_alike(network) else [1] * rows
+    if most == 1 and rows > 1 and rounds_alike(network):
+        return _greedily(rows, (*TRIED, 1))
+    return [min(most, rows - start) for start in range(0, rows, most)]
 
 
 def rounds_alike(network: Network) -> bool:
@@ -40,8 +40,7 @@ def _greedily(rows: int, sizes: tuple[int, ...]) -> list[int]:
 
 
 def _try(network: Network) -> bool:
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.rand(1, len(network.mean_colour), *network.input_size, generator=generator)
+    noise = network.noise()
     alone = _logits_and_gradient(network, noise)
     try:
         batches = [(size, _logits_and_gradient(network, noise.expand(size, -1, -1, -1))) for size in TRIED]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from explainers.vit import Block
-from explainers.vit_forward import layer_norm, linear, merge_heads, scale, split_heads
+from explainers.vit_forward import layer_norm, linear, merge_heads, merge_qkv, scale, split_heads
 
 
 class Patches(nn.Module):
@@ -98,28 +98,24 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, heads: int) -> Tensor:
-        batch, count, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // (3 * heads)
-        query, key, value = qkv.view(batch, count, 3, heads, width).permute(2, 0, 3, 1, 4).flatten(1, 2)
-        ctx.shape = batch, heads, count, width
-        attention = _scaled_product(query, key.transpose(1, 2), width).softmax(dim=-1)
+        query, key, value = (split_heads(part, heads) for part in qkv.chunk(3, dim=-1))
+        ctx.shape, ctx.scale = query.shape, scale(query)
+        query, key, value = (part.flatten(0, 1) for part in (query, key, value))
+        attention = _product(query, key.transpose(1, 2), ctx.scale).softmax(dim=-1)
         ctx.save_for_backward(query, key, value, attention)
-        mixed: Tensor = (attention @ value).view(ctx.shape)
-        return mixed.transpose(1, 2).flatten(2)
+        return merge_heads((attention @ value).view(ctx.shape))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         query, key, value, attention = ctx.saved_tensors
-        batch, heads, count, width = ctx.shape
-        of_mixed = gradient.view(batch, count, heads, width).transpose(1, 2).flatten(0, 1)
+        of_mixed = split_heads(gradient, ctx.shape[1]).flatten(0, 1)
         of_attention = of_mixed @ value.transpose(1, 2)
         of_scores = torch._softmax_backward_data(of_attention, attention, -1, attention.dtype)
-        of_qkv = gradient.new_empty(batch, count, 3, heads, width)
-        of_query, of_key, of_value = of_qkv.permute(2, 0, 3, 1, 4)
-        of_query.copy_(_scaled_product(of_scores, key, width).view(ctx.shape))
-        of_key.copy_(_scaled_product(of_scores.transpose(1, 2), query, width).view(ctx.shape))
-        of_value.copy_((attention.transpose(1, 2) @ of_mixed).view(ctx.shape))
-        return of_qkv.flatten(2), None
+        of_query = _product(of_scores, key, ctx.scale)
+        of_key = _product(of_scores.transpose(1, 2), query, ctx.scale)
+        of_value = attention.transpose(1, 2) @ of_mixed
+        return merge_qkv(*(part.view(ctx.shape) for part in (of_query, of_key, of_value))), None
 
 
-def _scaled_product(left: Tensor, right: Tensor, width: int) -> Tensor:
-    return torch.baddbmm(left.new_empty(1), left, right, beta=0, alpha=width**-0.5)
+def _product(left: Tensor, right: Tensor, factor: float) -> Tensor:
+    return torch.baddbmm(left.new_empty(1), left, right, beta=0, alpha=factor)

@@ -28,7 +28,7 @@ def arranged(module: nn.Module, network: Network) -> Network:
 
 def in_channels_last(module: nn.Module, network: Network) -> Network:
     """As `arranged`, on any device and whatever the network is."""
-    images = torch.rand(2, len(network.mean_colour), *network.input_size, generator=torch.Generator().manual_seed(0))
+    images = network.noise(2)
     expected = network.predict(images)
     try:
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

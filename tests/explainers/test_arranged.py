@@ -131,6 +131,17 @@ def test_hooks_stay() -> None:
     torch.testing.assert_close(many.predict(pictures()), net.predict(pictures()), rtol=1e-5, atol=1e-5)
 
 
+def test_hooks_of_the_head_run_once() -> None:
+    """On all rows, as they did."""
+    model = prepare(ResidualCnn())
+    sizes: list[int] = []
+    model.head.register_forward_hook(lambda _module, _inputs, output: sizes.append(len(output)))  # type: ignore[union-attr]
+    many = network(model).for_many_passes()
+    sizes.clear()
+    many.predict(pictures())
+    assert sizes == [3]
+
+
 def test_patches_of_an_image_with_a_rest() -> None:
     """What is left at the edges is left out, as by the convolution."""
     convolution = nn.Conv2d(3, 5, 4, stride=4)
