@@ -13,11 +13,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from explainers.batch_norm import ExactBatchNorm2d
 from explainers.probe import Trace
-from explainers.shadow import make_shadow
+from explainers.shadow import make_shadow, replace_module
 from explainers.vit import VisionTransformer
 from explainers.vit_modules import ClassTokenBlock, FullBlock, Patches
-
-MOST_WEIGHTS = 2**22  # of a layer that goes row by row: 16 MiB in float32
 
 Arrangement = Callable[[nn.Module], nn.Module]
 """From a shadow to another one."""
@@ -40,7 +38,6 @@ def with_fewer_operations(
 
     - A batch normalisation right behind a convolution becomes a part of its weights.
     - A plain vision transformer gets the modules of `explainers.vit_modules`.
-    - The last linear layer takes row by row, so that a logit doesn't depend on what else is in the batch.
 
     All of it is a guess from the order in which the modules ran: compare the logits.
 
@@ -53,17 +50,14 @@ def with_fewer_operations(
     arranged = make_shadow(shadow, device)
     _fold_norms(arranged, leaves)
     modules = [(path, arranged.get_submodule(path)) for path in leaves]
-    linear = [(path, layer) for path, layer in modules if isinstance(layer, nn.Linear) and RowByRow.can_replace(layer)]
-    for path, layer in linear[-1:]:
-        _replace(arranged, path, RowByRow(layer))
     if transformer is not None:
         for path, module in modules:
             if isinstance(module, nn.Conv2d) and Patches.can_replace(module):
-                _replace(arranged, path, Patches(module))
+                replace_module(arranged, path, Patches(module))
         *blocks, last = transformer.blocks
         for block in blocks:
-            _replace(arranged, block.path, FullBlock(block))
-        _replace(arranged, last.path, ClassTokenBlock(last))
+            replace_module(arranged, block.path, FullBlock(block))
+        replace_module(arranged, last.path, ClassTokenBlock(last))
     _order_kernels(arranged)
     return arranged
 
@@ -71,24 +65,6 @@ def with_fewer_operations(
 def leaves_of(trace: Trace) -> tuple[str, ...]:
     """Paths of the modules without children, in the order in which they ran."""
     return tuple(call.path for call in trace.calls if next(call.module.children(), None) is None)
-
-
-class RowByRow(nn.Module):
-    """A linear layer that rounds each row of a batch as it does that row alone. Other inputs go through as they are."""
-
-    def __init__(self, layer: nn.Linear) -> None:
-        super().__init__()
-        self.weight, self.bias = layer.weight, layer.bias  # not the layer: its hooks would run for each row
-
-    @staticmethod
-    def can_replace(layer: nn.Linear) -> bool:
-        """Whether a layer is one that is not so large that reading it for each row costs much."""
-        return type(layer) is nn.Linear and layer.weight.numel() <= MOST_WEIGHTS
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, inputs) to (batch, outputs)."""
-        rows = torch.split(x, 1) if x.dim() == 2 and len(x) else (x,)
-        return torch.cat([torch.nn.functional.linear(row, self.weight, self.bias) for row in rows])
 
 
 def _order_kernels(network: nn.Module) -> None:
@@ -108,7 +84,7 @@ def _fold_norms(network: nn.Module, leaves: Sequence[str]) -> None:
             continue
         if runs[before] == runs[after] == 1 and norm.num_features == convolution.out_channels:
             _fold(convolution, norm)
-            _replace(network, after, nn.Identity())
+            replace_module(network, after, nn.Identity())
 
 
 def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
@@ -120,16 +96,6 @@ def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     )
     _set(convolution, "weight", weight)
     _set(convolution, "bias", bias)
-
-
-def _replace(network: nn.Module, path: str, module: nn.Module) -> None:
-    """Put a module where another one is, with the other's hooks."""
-    before = network.get_submodule(path)
-    for name in vars(before):
-        if name.startswith("_forward_") and "hooks" in name:
-            setattr(module, name, getattr(before, name))
-    parent, _, child = path.rpartition(".")
-    network.get_submodule(parent)._modules[child] = module
 
 
 def _set(module: nn.Module, name: str, value: Tensor) -> None:

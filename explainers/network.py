@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from explainers.activation import Activation
+from explainers.alike import with_rows_alike
 from explainers.arranged import Arrangement, in_channels_last, leaves_of, with_fewer_operations
 from explainers.errors import NotApplicableError
 from explainers.graphs import Graphs
@@ -127,16 +128,21 @@ class Network:
         network.autocast = dtype
         return network
 
-    def for_many_passes(self) -> Self:
+    def for_many_passes(self, *, rows_alike: bool = False) -> Self:
         """The same network, with `predict` and `logits` faster on a CPU: for the time of one explanation.
 
         It puts images in the order of channels_last, and has modules and weights of its own (`explainers.arranged`): a
         later update of the model may not show. Its logits are the same but for rounding. Where the network can't take
         images in that order, and in autocast, this is the network itself.
+
+        Args:
+            rows_alike: whether each image of a batch is to get the bits that it gets alone, where that can be had for
+                some of the speed (`explainers.alike`).
         """
-        if self.device.type != "cpu" or self.autocast is not None or self._arrangement is None:
+        if self.device.type != "cpu" or self.autocast is not None:
             return self
-        return self._arranged(self._arrangement)
+        arrangement = self._arrangement_of_alike_rows if rows_alike else self._arrangement
+        return self if arrangement is None else self._arranged(arrangement)
 
     @property
     def images_at_once(self) -> int:
@@ -359,11 +365,20 @@ class Network:
 
         A network may look at its memory as it lies, and its modules alone don't say what stands between them.
         """
-        noise = self.noise()
-        expected = self.predict(noise)
         fewer = partial(with_fewer_operations, device=self.device, leaves=self._leaves, transformer=self.transformer)
-        arrangements = (fewer, partial(in_channels_last, device=self.device))
-        return next((each for each in arrangements if self._says_the_same(each, noise, expected)), None)
+        return self._first_that_says_the_same(self.noise(), fewer, partial(in_channels_last, device=self.device))
+
+    @cached_property
+    def _arrangement_of_alike_rows(self) -> Arrangement | None:
+        arrangement = self._arrangement
+        if arrangement is None:
+            return None
+        alike = partial(with_rows_alike, arrangement=arrangement)
+        return self._first_that_says_the_same(self.noise(PROBE_BATCH), alike, arrangement)
+
+    def _first_that_says_the_same(self, images: Tensor, *arrangements: Arrangement) -> Arrangement | None:
+        expected = self.predict(images)
+        return next((each for each in arrangements if self._says_the_same(each, images, expected)), None)
 
     def _says_the_same(self, arrangement: Arrangement, images: Tensor, expected: Tensor) -> bool:
         try:

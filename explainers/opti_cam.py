@@ -171,7 +171,7 @@ class MaskedScore:
         self, network: Network, images: Tensor, activation: Tensor, pairs: Pairs, *, by_map: bool = False
     ) -> None:
         """Keep what the score needs: `activation` is A, shape (images, channels, h, w); `by_map` as in `Preset`."""
-        self._network = network.for_many_passes()
+        self._network = network.for_many_passes(rows_alike=True)
         # A copy, because one made under inference mode can't be saved for a gradient.
         self._images = images.to(network.device).clone(memory_format=self._network.memory_format)
         self._dtype = activation.dtype

@@ -38,6 +38,16 @@ def make_shadow(model: nn.Module, device: torch.device) -> nn.Module:
     return _evaluation_mode(shadow)
 
 
+def replace_module(shadow: nn.Module, path: str, module: nn.Module) -> None:
+    """Put a module of a shadow where another one is, with the other's hooks."""
+    before = shadow.get_submodule(path)
+    for name in vars(before):
+        if name.startswith("_forward_") and "hooks" in name:
+            setattr(module, name, getattr(before, name))
+    parent, _, child = path.rpartition(".")
+    shadow.get_submodule(parent)._modules[child] = module
+
+
 def _own_tensors(module: nn.Module) -> list[Tensor]:
     groups = (module._parameters.values(), module._buffers.values(), vars(module).values())
     return [value for group in groups for value in group if isinstance(value, Tensor)]

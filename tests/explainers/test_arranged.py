@@ -11,13 +11,13 @@ from torch.nn.utils import parametrizations
 from torch.utils.flop_counter import FlopCounterMode
 
 from explainers import Network
-from explainers.arranged import RowByRow, in_channels_last
+from explainers.arranged import in_channels_last
 from explainers.shadow import make_shadow
 from explainers.vit_modules import ClassTokenBlock, FullBlock, Patches
 from tests.explainers.networks import ResidualCnn, ViT, network, pictures, prepare, vgg
 
 CPU = torch.device("cpu")
-REPLACEMENTS = (nn.Identity, Patches, FullBlock, ClassTokenBlock, RowByRow)
+REPLACEMENTS = (nn.Identity, Patches, FullBlock, ClassTokenBlock)
 
 
 def test_channels_last_shares_all_but_kernels() -> None:
@@ -48,11 +48,11 @@ def test_channels_last_leaves_computed_kernels() -> None:
 
 
 SUBJECTS = {
-    "residual": (ResidualCnn, {nn.Identity: 2, RowByRow: 1}),
-    "vgg": (vgg, {nn.Identity: 2, RowByRow: 1}),
-    "vit": (ViT, {Patches: 1, FullBlock: 1, ClassTokenBlock: 1, RowByRow: 1}),
-    "vit with registers": (lambda: ViT(registers=2), {Patches: 1, FullBlock: 1, ClassTokenBlock: 1, RowByRow: 1}),
-    "vit without class token": (lambda: ViT(class_token=False), {RowByRow: 1}),
+    "residual": (ResidualCnn, {nn.Identity: 2}),
+    "vgg": (vgg, {nn.Identity: 2}),
+    "vit": (ViT, {Patches: 1, FullBlock: 1, ClassTokenBlock: 1}),
+    "vit with registers": (lambda: ViT(registers=2), {Patches: 1, FullBlock: 1, ClassTokenBlock: 1}),
+    "vit without class token": (lambda: ViT(class_token=False), {}),
 }
 
 
@@ -129,17 +129,6 @@ def test_hooks_stay() -> None:
     many = net.for_many_passes()
     assert any(isinstance(module, nn.Identity) for module in many._shadow.modules())
     torch.testing.assert_close(many.predict(pictures()), net.predict(pictures()), rtol=1e-5, atol=1e-5)
-
-
-def test_hooks_of_the_head_run_once() -> None:
-    """On all rows, as they did."""
-    model = prepare(ResidualCnn())
-    sizes: list[int] = []
-    model.head.register_forward_hook(lambda _module, _inputs, output: sizes.append(len(output)))  # type: ignore[union-attr]
-    many = network(model).for_many_passes()
-    sizes.clear()
-    many.predict(pictures())
-    assert sizes == [3]
 
 
 def test_patches_of_an_image_with_a_rest() -> None:

@@ -180,7 +180,7 @@ def test_rows_stop_by_themselves() -> None:
     with torch.no_grad():
         model.body.stem.bias.fill_(-0.5)  # type: ignore[union-attr]
     net = network(model, target_layer="body.stage.1")
-    rounds_alike(net.for_many_passes())  # the first time it tries
+    rounds_alike(net.for_many_passes(rows_alike=True))  # the first time it tries
     images = torch.cat([pictures(2), torch.full((1, 3, 32, 32), torch.nan)])
     targets = [Classes((0, 1)), TopK(), TopK()]
     Counting.sizes.clear()
@@ -203,7 +203,7 @@ def test_constant_activation() -> None:
         model.stage[0].norm.weight.zero_()  # type: ignore[index, union-attr]
     counting = Counting(model)
     net = network(counting, target_layer="body.stage.1")
-    rounds_alike(net.for_many_passes())  # the first time it tries
+    rounds_alike(net.for_many_passes(rows_alike=True))  # the first time it tries
     Counting.sizes.clear()
     result = OptiCam().explain(net, pictures(2), [TopK(2)] * 2)
     assert sum(Counting.sizes) == 2 + 4

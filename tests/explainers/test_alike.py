@@ -1,0 +1,130 @@
+"""Modules that give each row of a batch the bits that it gets alone."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from explainers import Network
+from explainers.alike import SMALL_MAP, RowByRow, SmallMaps
+from tests.explainers.networks import ResidualCnn, ViT, network, pictures, prepare, vgg
+
+
+def maps(count: int, channels: int = 16, side: int = 32) -> Tensor:
+    """In the order of channels_last, as arranged networks get them."""
+    noise = torch.rand(count, channels, side, side, generator=torch.Generator().manual_seed(0))
+    return noise.contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 3, "padding": 1},
+        {"kernel_size": 3, "stride": 2, "bias": False},
+        {"kernel_size": 1},
+        {"kernel_size": (3, 5), "padding": (1, 2)},
+    ],
+)
+def test_small_maps(options: dict[str, Any]) -> None:
+    """Output and gradient of each row are those of the convolution with that row alone, to the last bit."""
+    convolution = nn.Conv2d(16, 24, **options).requires_grad_(False)
+    assert SmallMaps.can_replace(convolution)
+    together = _with_gradient(SmallMaps(convolution), maps(3))
+    alone = [_with_gradient(convolution, row) for row in torch.split(maps(3), 1)]
+    for found, *expected in zip(together, *alone, strict=True):
+        assert torch.equal(found, torch.cat(expected))
+
+
+def test_other_maps_as_they_are() -> None:
+    """A large map and one without a batch: the convolution's own output."""
+    convolution = nn.Conv2d(16, 4, 3)
+    large = maps(2, side=36)
+    assert large[0].numel() > SMALL_MAP
+    for x in (large, maps(1)[0], maps(0)):
+        assert torch.equal(SmallMaps(convolution)(x), convolution(x))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 3, "groups": 2},
+        {"kernel_size": 3, "dilation": 2},
+        {"kernel_size": 5},
+        {"kernel_size": 3, "padding": "same"},
+        {"kernel_size": 3, "padding": 1, "padding_mode": "circular"},
+    ],
+)
+def test_not_replaced(options: dict[str, Any]) -> None:
+    """What torch computes alike by itself, or the other way doesn't know."""
+    assert not SmallMaps.can_replace(nn.Conv2d(16, 16, **options))
+
+
+@pytest.mark.parametrize(
+    ("build", "replaced"),
+    [
+        (ResidualCnn, {SmallMaps: 3, RowByRow: 1}),
+        (vgg, {SmallMaps: 2, RowByRow: 2}),
+        (ViT, {RowByRow: 1}),  # its patches and blocks have modules of their own by then
+    ],
+)
+def test_what_is_replaced(build: Any, replaced: dict[type, int]) -> None:
+    """Only where it was asked for."""
+    net = network(prepare(build()))
+    for rows_alike in (False, True):
+        modules = net.for_many_passes(rows_alike=rows_alike)._shadow.modules()
+        found = Counter(type(module) for module in modules)
+        assert {kind: found[kind] for kind in (SmallMaps, RowByRow) if found[kind]} == (replaced if rows_alike else {})
+
+
+@pytest.mark.parametrize("build", [ResidualCnn, vgg])
+def test_rows_of_a_small_network(build: Any) -> None:
+    """Logits and gradients of each image are those that it has alone, to the last bit."""
+    alike = network(prepare(build())).for_many_passes(rows_alike=True)
+    images = pictures(4)
+    together = _logits_with_gradient(alike, images)
+    alone = [_logits_with_gradient(alike, image) for image in torch.split(images, 1)]
+    for found, *expected in zip(together, *alone, strict=True):
+        assert torch.equal(found, torch.cat(expected))
+
+
+def test_hooks_run_once() -> None:
+    """The caller's, on all rows, as they did."""
+    model = prepare(ResidualCnn())
+    sizes: list[int] = []
+    for module in (model.head, model.stem):
+        module.register_forward_hook(lambda _module, _inputs, output: sizes.append(len(output)))  # type: ignore[union-attr]
+    many = network(model).for_many_passes(rows_alike=True)
+    sizes.clear()
+    many.predict(pictures(3))
+    assert sizes == [3, 3]
+
+
+class Curious(ResidualCnn):
+    """Reads what a module has besides its weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.head.in_features / self.stem.out_channels
+
+
+def test_modules_that_are_read() -> None:
+    """Where a network wants its own modules, it keeps them."""
+    net = network(prepare(Curious()))
+    many = net.for_many_passes(rows_alike=True)
+    assert not any(isinstance(module, SmallMaps | RowByRow) for module in many._shadow.modules())
+    torch.testing.assert_close(many.predict(pictures()), net.predict(pictures()), rtol=1e-5, atol=1e-5)
+
+
+def _with_gradient(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    x = x.clone(memory_format=torch.channels_last).requires_grad_()
+    output = module(x)
+    (gradient,) = torch.autograd.grad(output.square().sum(), x)
+    return output.detach(), gradient
+
+
+def _logits_with_gradient(net: Network, images: Tensor) -> tuple[Tensor, Tensor]:
+    pixels = images.clone(memory_format=torch.channels_last).requires_grad_()
+    logits = net.logits(pixels)
+    (gradient,) = torch.autograd.grad(logits[:, 1].sum(), pixels)
+    return logits.detach(), gradient
