@@ -138,7 +138,7 @@ class LayerTable:
 
 
 def detect_target_layer(
-    table: LayerTable, class_count: int, cells_matter: Callable[[list[str]], list[bool]]
+    table: LayerTable, class_count: int, cells_matter: Callable[[list[SpatialCall]], list[bool]]
 ) -> SpatialCall | None:
     """The layer to explain: the last convolutional feature map, or a transformer's last useful LayerNorm.
 
@@ -157,7 +157,7 @@ def detect_target_layer(
     norms = [layer for layer in table.last_norms() if layer.order > after][:MOST_NORMS]
     if not norms:
         return features
-    matter = cells_matter([layer.call.path for layer in norms])
+    matter = cells_matter(norms)
     return next((layer for layer, matters in zip(norms, matter, strict=True) if matters), norms[0])
 
 

@@ -11,22 +11,19 @@ from torch import Tensor, nn
 
 from explainers.activation import Activation
 from explainers.alike import with_rows_alike
-from explainers.arranged import Arrangement, in_channels_last, leaves_of, with_fewer_operations
+from explainers.anatomy import examine
+from explainers.arranged import Arrangement, in_channels_last, with_fewer_operations
 from explainers.errors import NotApplicableError
 from explainers.graphs import Graphs
 from explainers.grid import Layout
-from explainers.layers import LayerInfo, LayerTable, SpatialCall, detect_target_layer
-from explainers.linear_head import LinearHead, follows_pooling, last_linear
+from explainers.layers import LayerInfo
 from explainers.lrp_operations import FORGETTABLE, obstacle
 from explainers.lrp_tape import Tape, record
+from explainers.normalisation import Normalisation
 from explainers.opaque import REFUSAL, has_opaque_part
-from explainers.probe import Trace, trace
 from explainers.recorder import Edit, Recorder, Recording
 from explainers.rectifiers import VisibleRectifiers, rectifiers
 from explainers.shadow import make_shadow
-from explainers.trunk import Trunk
-from explainers.vit import VisionTransformer, find_transformer
-from explainers.vit_forward import reproduces
 
 # Images that go through the network together without gradients. On a CPU from 16 on each is slower than by itself: what
 # the layers hand on no longer stays in the cache.
@@ -87,10 +84,7 @@ class Network:
         self._shadow = make_shadow(model, self.device)
         self._recorder = Recorder(self._shadow)
         self._dtype = next((p.dtype for p in self._shadow.parameters() if p.is_floating_point()), torch.float32)
-        with torch.inference_mode(False):
-            self._mean = torch.tensor(mean, dtype=self._dtype, device=self.device).view(1, -1, 1, 1)
-            self._std = torch.tensor(std, dtype=self._dtype, device=self.device).view(1, -1, 1, 1)
-        self._statistics = tuple(mean), tuple(std)
+        self._normalisation = Normalisation(mean, std, self._dtype, self.device)
         self.memory_format = torch.preserve_format
         self.autocast: torch.dtype | None = None
         self.graphs = Graphs(self.device)
@@ -98,7 +92,13 @@ class Network:
         self.trials: dict[Hashable, bool] = {}
         self._broadcasts: dict[str, bool] = {}
         self._differentiable: dict[str, bool] = {}
-        self._inspect(target_layer)
+        with torch.inference_mode(False), torch.no_grad():
+            inputs = self._normalise(self.noise(PROBE_BATCH))
+        parts = examine(self._shadow, self._recorder, inputs, input_size)
+        self.class_count, self.layers, self._leaves = parts.class_count, parts.layers, parts.leaves
+        self.linear_head, self.transformer, self._trunk = parts.linear_head, parts.transformer, parts.trunk
+        self._table = parts.table
+        self._target = parts.target if target_layer is None else parts.table.find(target_layer)
 
     def predict(self, images: Tensor) -> Tensor:
         """Logits of a batch.
@@ -163,13 +163,11 @@ class Network:
             UnknownLayerError: no layer with a spatial map at one of the paths.
             NotApplicableError: the logits don't depend on a layer in a differentiable way.
         """
-        found = [self._table.find(path) for path in (layer, *further)]
-        layouts = {entry.call.path: entry.layout for entry in found}
+        layers = [self._table.find(path) for path in (layer, *further)]
         with torch.inference_mode(False), torch.set_grad_enabled(images.requires_grad):
             inputs = self._normalise(images)
-        ordinals = {entry.call.path: entry.ordinal for entry in found}
         with self._autocasting():
-            return self._recorder.record(inputs, layouts, ordinals, gradients=gradients)
+            return self._recorder.record(inputs, layers, gradients=gradients)
 
     def changed_logits(self, images: Tensor, layer: str, edit: Edit) -> Tensor:
         """Logits with the output of a layer changed, in the model's own precision and without gradients.
@@ -193,7 +191,7 @@ class Network:
         with torch.inference_mode():
             inputs = self._normalise(images)
         with self._autocasting():
-            return self._recorder.change(inputs, found.call.path, found.layout, found.ordinal, edit)
+            return self._recorder.change(inputs, found, edit)
 
     def head_broadcasts(self, layer: str) -> bool:
         """Whether what follows a layer takes another batch than what comes before it did: tried once on noise.
@@ -277,7 +275,7 @@ class Network:
     @property
     def pixel_bounds(self) -> tuple[Tensor, Tensor]:
         """Black and white as the network takes them, each of shape (1, 3, 1, 1)."""
-        return -self._mean / self._std, (1 - self._mean) / self._std
+        return self._normalisation.bounds
 
     def layer(self, path: str | None = None) -> LayerInfo:
         """The layer at a module path, or the target layer.
@@ -310,11 +308,11 @@ class Network:
     @property
     def mean_colour(self) -> Tensor:
         """The pixel that the model's normalisation takes to zero, shape (channels, 1, 1), float32."""
-        return self._mean[0].float()
+        return self._normalisation.mean[0].float()
 
     def noise(self, count: int = 1) -> Tensor:
         """Images to try something on, always the same: shape (count, 3, height, width), in [0, 1], on the CPU."""
-        return torch.rand(count, self._mean.numel(), *self.input_size, generator=_fixed_generator())
+        return torch.rand(count, self._normalisation.mean.numel(), *self.input_size, generator=_fixed_generator())
 
     def like(self, model: nn.Module) -> Self:
         """Another model ready to explain: with the same input, normalisation, target layer, activation and device.
@@ -322,7 +320,7 @@ class Network:
         Raises:
             UnknownLayerError, NotApplicableError: as in the constructor.
         """
-        mean, std = self._statistics
+        mean, std = self._normalisation.statistics
         layer = None if self._target is None else self._target.info.path
         return type(self)(
             model,
@@ -337,13 +335,7 @@ class Network:
     def _normalise(self, images: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         if images.dim() != 4 or tuple(images.shape[2:]) != tuple(self.input_size):
             raise ValueError(f"images must have shape (batch, 3, {self.input_size[0]}, {self.input_size[1]})")
-        if dtype is None or dtype == self._dtype:
-            # From pinned memory the processor goes on while the images are on their way to a GPU.
-            aside = self.device.type != "cpu"
-            placed = images.to(self.device, self._dtype, non_blocking=aside, memory_format=self.memory_format)
-            return (placed - self._mean) / self._std
-        mean, std = (torch.tensor(row, dtype=dtype, device=self.device).view(1, -1, 1, 1) for row in self._statistics)
-        return (images.to(device=self.device, dtype=dtype) - mean) / std
+        return self._normalisation(images, dtype, self.memory_format)
 
     def _autocasting(self) -> AbstractContextManager[object]:
         if self.autocast is None:
@@ -393,25 +385,10 @@ class Network:
             noise = self.noise()
             return self.logits(noise.requires_grad_())
 
-    def _inspect(self, target_layer: str | None) -> None:
-        noise = self.noise(PROBE_BATCH)
-        with torch.inference_mode(False), torch.no_grad():
-            traced = trace(self._shadow, self._normalise(noise))
-        if not isinstance(traced.output, Tensor) or traced.output.dim() != 2 or len(traced.output) != PROBE_BATCH:
-            raise NotApplicableError("the network must return logits of shape (batch, classes)")
-        self.class_count = int(traced.output.shape[1])
-        self._table = LayerTable(traced, self._shadow, self.input_size, PROBE_BATCH)
-        detected = detect_target_layer(self._table, self.class_count, lambda paths: self._cells_matter(noise, paths))
-        self.linear_head = self._find_linear_head(noise, detected)
-        self._find_transformer(noise, traced)
-        self._leaves = leaves_of(traced)
-        self.layers = tuple(layer.info for layer in self._table.distinct())
-        self._target = detected if target_layer is None else self._table.find(target_layer)
-        traced.forget_outputs()
-
     def _try_broadcast(self, layer: str) -> bool:
         image = self.noise()
-        factors = torch.rand(3, self.layer(layer).channels, 1, 1, generator=_fixed_generator()).to(self._mean)
+        factors = torch.rand(3, self.layer(layer).channels, 1, 1, generator=_fixed_generator())
+        factors = factors.to(self._normalisation.mean)
         expected = self.changed_logits(image.expand(3, -1, -1, -1), layer, lambda grid: grid * factors)
         try:
             logits = self.changed_logits(image, layer, lambda grid: grid * factors)
@@ -419,36 +396,6 @@ class Network:
             return False
         same_shape = logits.shape == expected.shape
         return same_shape and torch.allclose(logits.float(), expected.float(), rtol=1e-3, atol=1e-4)
-
-    def _cells_matter(self, noise: Tensor, paths: list[str]) -> list[bool]:
-        try:
-            recording = self.record(noise[:1], *paths)
-        except NotApplicableError:
-            return [False] * len(paths)
-        seed = torch.randn(recording.logits.shape, generator=_fixed_generator())
-        gradients = recording.gradients(seed)
-        return [bool(gradients[path].count_nonzero() > 0) for path in paths]
-
-    def _find_linear_head(self, noise: Tensor, detected: SpatialCall | None) -> LinearHead | None:
-        classifier = last_linear(self._table.trace)
-        if detected is None or classifier is None or classifier.weight.shape[1] != detected.layout.channels:
-            return None
-        try:
-            recording = self.record(noise, detected.call.path)
-        except NotApplicableError:
-            return None
-        if not follows_pooling(classifier, recording):
-            return None
-        return LinearHead(detected.call.path, self._table.names(detected), classifier.weight)
-
-    def _find_transformer(self, noise: Tensor, traced: Trace) -> None:
-        self.transformer: VisionTransformer | None = find_transformer(traced, self._table)
-        self._trunk: Trunk | None = None
-        if self.transformer is None:
-            return
-        self._trunk = Trunk(self._shadow, tuple(block.path for block in self.transformer.blocks))
-        if not reproduces(self.transformer, self.tokens(noise, self._dtype), traced.output):
-            self.transformer = self._trunk = None
 
 
 def _fixed_generator() -> torch.Generator:

@@ -5,7 +5,7 @@ backward pass sees only what comes after.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from explainers.errors import NotApplicableError
 from explainers.grid import Layout
+from explainers.layers import SpatialCall
 
 Edit = Callable[[Tensor], Tensor]
 """Takes an activation of shape (n, channels, h, w) to a changed one; it must not write the one that it gets."""
@@ -54,11 +55,11 @@ class _Tape:
 class _Change:
     """Changes the output of one call of one layer in one forward pass."""
 
-    def __init__(self, owner: "Recorder", path: str, layout: Layout, ordinal: int, edit: Edit) -> None:
+    def __init__(self, owner: "Recorder", layer: SpatialCall, edit: Edit) -> None:
         self.owner = owner
-        self.paths = frozenset({path})
-        self._layout = layout
-        self._calls_left = ordinal
+        self.paths = frozenset({layer.call.path})
+        self._layout = layer.layout
+        self._calls_left = layer.ordinal
         self._edit = edit
 
     def visit(self, _path: str, output: Tensor) -> Tensor | None:
@@ -127,41 +128,37 @@ class Recorder:
         self._hooked: set[str] = set()
         self._lock = threading.Lock()
 
-    def record(
-        self, inputs: Tensor, layouts: dict[str, Layout], ordinals: dict[str, int], *, gradients: bool = True
-    ) -> Recording:
+    def record(self, inputs: Tensor, layers: Sequence[SpatialCall], *, gradients: bool = True) -> Recording:
         """Run the network once.
 
         Args:
             inputs: normalised images.
-            layouts: layout of each wanted layer by path, in the order in which the recording shall have them.
-            ordinals: which of each layer's calls to record, from 1.
+            layers: those wanted, in the order in which the recording shall have them.
             gradients: whether the recording will be asked for some.
 
         Raises:
             NotApplicableError: a wanted layer did not run or, for gradients, no differentiable way leads to the logits.
         """
+        layouts = {layer.call.path: layer.layout for layer in layers}
         self._hook(layouts)
-        tape = _Tape(self, ordinals)
+        tape = _Tape(self, {layer.call.path: layer.ordinal for layer in layers})
         with torch.inference_mode(False), torch.set_grad_enabled(gradients):
             logits = self._run(inputs, tape)
         if tape.points.keys() != layouts.keys() or (gradients and not logits.requires_grad):
             raise NotApplicableError("the scores don't depend on the layer in a differentiable way")
         return Recording(logits, {path: tape.points[path] for path in layouts}, layouts)
 
-    def change(self, inputs: Tensor, path: str, layout: Layout, ordinal: int, edit: Edit) -> Tensor:
+    def change(self, inputs: Tensor, layer: SpatialCall, edit: Edit) -> Tensor:
         """Logits of the network with the output of one layer changed; no gradients.
 
         Args:
             inputs: normalised images.
-            path: of the layer.
-            layout: of its output.
-            ordinal: which of its calls to change, from 1.
+            layer: the one to change.
             edit: what to do with the output, seen as (n, channels, h, w).
         """
-        self._hook({path: layout})
+        self._hook([layer.call.path])
         with torch.inference_mode():
-            return self._run(inputs, _Change(self, path, layout, ordinal, edit))
+            return self._run(inputs, _Change(self, layer, edit))
 
     def no_new_hooks(self) -> AbstractContextManager[object]:
         """While it is entered no thread puts a hook on the network, so that its modules can be copied."""
@@ -175,10 +172,10 @@ class Recorder:
             _active.reset(token)
         return logits
 
-    def _hook(self, paths: dict[str, Layout]) -> None:
+    def _hook(self, paths: Iterable[str]) -> None:
         """Put a hook on each layer once, for good: one that does nothing unless its own thread is looking."""
         with self._lock:
-            for path in paths.keys() - self._hooked:
+            for path in set(paths) - self._hooked:
                 self._shadow.get_submodule(path).register_forward_hook(self._make_hook(path))
                 self._hooked.add(path)
 

@@ -21,7 +21,7 @@ def assert_agrees(
     to_grid: ToGrid | None = None,
 ) -> None:
     """Fails unless each map of the peer is ours to `TOLERANCE`, at the size at which the peer gives it."""
-    mean, std = network._mean, network._std
+    mean, std = network._normalisation.mean, network._normalisation.std
     theirs = PEERS[peer](model, (images - mean) / std, layer, classes, to_grid)
     method = METHODS["grad_cam"](layer=layer)  # type: ignore[call-arg]
     results = method.explain(network, images, [Classes((index,)) for index in classes])
