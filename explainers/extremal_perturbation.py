@@ -14,6 +14,7 @@ from explainers.perturbation import Pyramid, blurred, faded
 from explainers.pixel_method import PixelGradientMethod
 from explainers.registry import register
 from explainers.result import ImageResult
+from explainers.rows import batch_sizes
 from explainers.smooth_mask import SmoothMask, area_target
 from explainers.targets import Targets, resolve
 from explainers.watch import Stepwise, Watch, show
@@ -42,7 +43,8 @@ class ExtremalPerturbation(PixelGradientMethod, Stepwise):
     step is answered: a local optimum. Where the score does not depend on the mask at the start, nothing is tried, and
     the map is constant: area alone would make one out of nothing.
 
-    Costs a forward pass and, for each target and step, a forward pass and its gradient with respect to the image.
+    Costs a forward pass and, for each target and step, a forward pass and its gradient with respect to the image; on a
+    CPU also the memory of the convolutions' kernels once more.
     """
 
     name: ClassVar[str] = "extremal_perturbation"
@@ -138,7 +140,7 @@ class Objective:
 
     def __init__(self, network: Network, pyramid: Pyramid, pairs: Pairs, area: float) -> None:
         """Keep what it needs; `pyramid` holds every image."""
-        self._network = network
+        self._network = network.for_many_passes(rows_alike=True)
         self._pyramid = pyramid
         self._pairs = pairs
         self._area = area
@@ -150,8 +152,7 @@ class Objective:
 
     def masks(self, values: Tensor) -> Tensor:
         """m in pixels, shape (n, height, width), for values of shape (n, *grid)."""
-        parts = torch.split(values, rows_at_once(self._network))
-        return torch.cat([self._smooth.enlarge(self._smooth.spread(part)) for part in parts])
+        return self._by_itself(self._smooth.enlarge, self._by_itself(self._smooth.spread, values))
 
     def __call__(self, values: Tensor, rows: Tensor, weight: float) -> tuple[Tensor, Tensor, Tensor]:
         """For rows, shape (n,), with values of shape (n, *grid), and lambda = `weight` in the gradient.
@@ -160,8 +161,8 @@ class Objective:
             The objective with the last step's lambda, shape (n,); its gradient with respect to the values, like them;
             and whether the score has no gradient with respect to the mask, shape (n,).
         """
-        at_once = rows_at_once(self._network)
-        parts = zip(torch.split(values, at_once), torch.split(rows, at_once), strict=True)
+        sizes = batch_sizes(self._network, len(rows))
+        parts = zip(torch.split(values, sizes), torch.split(rows, sizes), strict=True)
         found = [self._part(some, of_rows, weight) for some, of_rows in parts]
         value, gradient, indifferent = (torch.cat(each) for each in zip(*found, strict=True))
         return value, gradient, indifferent
@@ -170,9 +171,10 @@ class Objective:
         images, classes = self._pairs.images[rows], self._pairs.classes[rows]
         with torch.enable_grad():
             values = values.detach().requires_grad_()
-            mask = self._smooth.spread(values)
+            mask = self._by_itself(self._smooth.spread, values)
             seen = mask.detach().requires_grad_()
-            logits = self._network.logits(self._pyramid(images, self._smooth.enlarge(seen)))
+            enlarged = self._by_itself(self._smooth.enlarge, seen)
+            logits = self._network.logits(self._pyramid(images, enlarged))
             scores = logits.gather(1, classes[:, None])[:, 0]
             (of_score,) = torch.autograd.grad(scores.sum(), seen)
             excess = (mask - area_target(mask, self._area)).detach()
@@ -180,3 +182,7 @@ class Objective:
             (gradient,) = torch.autograd.grad(mask, values, ascent)
         value = scores.detach().to(mask) - LAST_WEIGHT * (excess**2).mean(dim=(1, 2))
         return value, gradient, ~of_score.flatten(1).any(dim=1)
+
+    def _by_itself(self, operation: Callable[[Tensor], Tensor], masks: Tensor) -> Tensor:
+        """An operation that rounds otherwise for several masks than for one."""
+        return torch.cat([operation(part) for part in torch.split(masks, rows_at_once(self._network))])

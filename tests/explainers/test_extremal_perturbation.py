@@ -217,6 +217,7 @@ def test_rows_are_by_themselves() -> None:
 def test_costs_two_forward_passes_a_step() -> None:
     """The network's share: a pass for the logits, then two for each step; no gradient of a weight is computed."""
     net, image = network_of("vgg"), pictures(1)
+    net.for_many_passes(rows_alike=True)  # the first time it tries
     forward = convolution_flops(lambda: net.predict(image))
     method = ExtremalPerturbation(steps=6).resolve(net)  # which tries once whether there is a gradient
     assert convolution_flops(lambda: method.explain(net, image, [TopK()])) == (1 + 2 * 6) * forward

@@ -216,7 +216,7 @@ def test_constant_activation() -> None:
 def test_costs_two_forward_passes_a_step(preset: str) -> None:
     """The network's share: a pass for the activation, two a step, a last look; no gradient of a weight is computed."""
     net, image = network_of("vgg"), pictures(1)
-    net.for_many_passes()  # the first time it tries
+    net.for_many_passes(rows_alike=True)  # the first time it tries
     forward = convolution_flops(lambda: net.predict(image))
     method = OptiCam(preset=preset, steps=6)
     assert convolution_flops(lambda: method.explain(net, image, [TopK()])) == (1 + 2 * 6 + 1) * forward

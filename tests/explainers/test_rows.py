@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from explainers import METHODS, Classes, TopK
+from explainers import Classes, TopK
+from explainers.extremal_perturbation import ExtremalPerturbation
 from explainers.mixing import Mixtures
+from explainers.opti_cam import OptiCam
 from explainers.rows import batch_sizes, rounds_alike
 from tests.explainers.networks import ResidualCnn, network, pictures, prepare
 
@@ -55,13 +57,20 @@ def test_one_image_only() -> None:
     assert batch_sizes(network(prepare(Single())), 2) == [1, 1]
 
 
-@pytest.mark.parametrize("preset", ["published", "fast"])
-def test_together_as_alone(preset: str) -> None:
-    """Opti-CAM's rows that go through the network together end where each ends alone, to the last bit."""
+CLIMBS = {
+    "published": OptiCam(steps=12),
+    "fast": OptiCam(preset="fast", steps=12),
+    "extremal perturbation": ExtremalPerturbation(steps=40),
+}
+
+
+@pytest.mark.parametrize("climb", CLIMBS)
+def test_together_as_alone(climb: str) -> None:
+    """Rows that go through the network together end where each ends alone, to the last bit."""
     net, images = network(prepare(ResidualCnn(channels=16))), pictures(3)
     if not rounds_alike(net.for_many_passes(rows_alike=True)):
         pytest.skip("this machine's libraries round a batch otherwise")
-    method = METHODS["opti_cam"](preset=preset, steps=12)
+    method = CLIMBS[climb]
     together = method.explain(net, images, [Classes((0, 3)), TopK(), TopK(2)])
     for index, targets in enumerate([Classes((0, 3)), TopK(), TopK(2)]):
         alone = method.explain(net, images[index : index + 1], [targets])[0]
