@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from explainers.abilities import head_broadcasts
 from explainers.class_maps import explain_recording
 from explainers.layer_method import LayerMethod, weighted_sum
 from explainers.network import Network
@@ -38,7 +39,7 @@ class AblationCam(LayerMethod, Stepwise):
     Costs, for K feature maps and however many targets: before global average pooling and one linear layer one forward
     pass, for there y - y_k = w_k^c mean(A_k) with the classifier's row w^c. Elsewhere K passes through what follows the
     layer, and 1 + K / 32 through what comes before it; 1 + K whole ones on the few networks that can't go on with
-    another batch than they started with (`Network.head_broadcasts`). Feature maps that are zero already cost nothing.
+    another batch than they started with (`head_broadcasts`). Feature maps that are zero already cost nothing.
     """
 
     name: ClassVar[str] = "ablation_cam"
@@ -114,7 +115,7 @@ def _ablated_logits(network: Network, image: Tensor, layer: str, channels: Tenso
     Returns:
         Shape (n, classes).
     """
-    trunks = 1 if network.head_broadcasts(layer) else len(channels)
+    trunks = 1 if head_broadcasts(network, layer) else len(channels)
     return network.changed_logits(image.expand(trunks, -1, -1, -1), layer, _without(channels))
 
 

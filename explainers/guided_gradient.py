@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from explainers.abilities import has_rectifiers
 from explainers.errors import NotApplicableError
 from explainers.network import Network
 from explainers.rectifiers import Gate, rectifiers
@@ -70,7 +71,7 @@ def require_rectifiers(network: Network) -> None:
         NotApplicableError: it executes no ReLU, or runs compiled, or the scores don't depend on the pixels in a
             differentiable way.
     """
-    if not network.has_rectifiers:
+    if not has_rectifiers(network):
         raise NotApplicableError(REFUSAL)
 
 

@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from explainers.abilities import is_differentiable_from
 from explainers.class_maps import explain_recording
 from explainers.errors import NotApplicableError
 from explainers.network import Network
@@ -85,7 +86,7 @@ def require_gradient(network: Network, *layers: str) -> None:
     Raises:
         NotApplicableError: they have none.
     """
-    if not all(map(network.differentiable_from, layers)):
+    if not all(is_differentiable_from(network, layer) for layer in layers):
         raise NotApplicableError("the scores don't depend on the layer in a differentiable way")
 
 

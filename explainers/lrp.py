@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from explainers.abilities import relevance_obstacle
 from explainers.class_maps import explain_logits
 from explainers.errors import NotApplicableError
 from explainers.lrp_operations import obstacle
@@ -76,7 +77,7 @@ class Lrp(PixelMethod):
         Raises:
             NotApplicableError: an operation between the pixels and the logits has no rule.
         """
-        _require_none(network.relevance_obstacle)
+        _require_none(relevance_obstacle(network))
         return self
 
     def explain(self, network: Network, images: Tensor, targets: Sequence[Targets]) -> list[ImageResult]:

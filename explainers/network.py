@@ -1,10 +1,10 @@
 """A classifier prepared for explanation."""
 
 import copy
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +17,14 @@ from explainers.errors import NotApplicableError
 from explainers.graphs import Graphs
 from explainers.grid import Layout
 from explainers.layers import LayerInfo
-from explainers.lrp_operations import FORGETTABLE, obstacle
+from explainers.lrp_operations import FORGETTABLE
 from explainers.lrp_tape import Tape, record
 from explainers.normalisation import Normalisation
-from explainers.opaque import REFUSAL, has_opaque_part
+from explainers.opaque import has_opaque_part
 from explainers.recorder import Edit, Recorder, Recording
-from explainers.rectifiers import VisibleRectifiers, rectifiers
 from explainers.shadow import make_shadow
+
+Result = TypeVar("Result")
 
 # Images that go through the network together without gradients. On a CPU from 16 on each is slower than by itself: what
 # the layers hand on no longer stays in the cache.
@@ -45,6 +46,7 @@ class Network:
         device: where it computes.
         memory_format: the order of the pixels that `predict` and `logits` put images in; preserved where any will do.
         autocast: what `predict`, `logits`, `record` and `changed_logits` compute products in; None: in their own dtype.
+        has_opaque_part: whether another library computes a part of it.
         trials: what was tried on it once, and what came out; shared by its copies.
         graphs: programs that were captured on the GPU to be replayed; none on a CPU.
         layers: one entry for each different spatial map, in the order of execution.
@@ -88,10 +90,8 @@ class Network:
         self.memory_format = torch.preserve_format
         self.autocast: torch.dtype | None = None
         self.graphs = Graphs(self.device)
-        self._has_opaque_part = has_opaque_part(self._shadow)
-        self.trials: dict[Hashable, bool] = {}
-        self._broadcasts: dict[str, bool] = {}
-        self._differentiable: dict[str, bool] = {}
+        self.has_opaque_part = has_opaque_part(self._shadow)
+        self.trials: dict[Hashable, Any] = {}
         with torch.inference_mode(False), torch.no_grad():
             inputs = self._normalise(self.noise(PROBE_BATCH))
         parts = examine(self._shadow, self._recorder, inputs, input_size)
@@ -172,8 +172,8 @@ class Network:
     def changed_logits(self, images: Tensor, layer: str, edit: Edit) -> Tensor:
         """Logits with the output of a layer changed, in the model's own precision and without gradients.
 
-        Where `head_broadcasts`, one image may be given for many changes: the network then runs once up to the layer,
-        and what follows runs on all of them.
+        Where `explainers.abilities.head_broadcasts`, one image may be given for many changes: the network then runs
+        once up to the layer, and what follows runs on all of them.
 
         Args:
             images: shape (batch, 3, height, width), in [0, 1].
@@ -193,16 +193,6 @@ class Network:
         with self._autocasting():
             return self._recorder.change(inputs, found, edit)
 
-    def head_broadcasts(self, layer: str) -> bool:
-        """Whether what follows a layer takes another batch than what comes before it did: tried once on noise.
-
-        Most networks do, also with a residual connection around the layer. A concatenation of maps from both sides of
-        it, or a batch size that the network remembers from its input, does not.
-        """
-        if layer not in self._broadcasts:
-            self._broadcasts[layer] = self._try_broadcast(layer)
-        return self._broadcasts[layer]
-
     def tokens(self, images: Tensor, dtype: torch.dtype) -> Tensor:
         """What enters the first block of `transformer`, (batch, tokens, D), without gradients.
 
@@ -218,44 +208,6 @@ class Network:
         with torch.inference_mode(False), torch.no_grad():
             return self._trunk.tokens(self._normalise(images, dtype))
 
-    @cached_property
-    def differentiable(self) -> bool:
-        """Whether the logits have a gradient with respect to the pixels: tried once on noise."""
-        return self._logits_of_noise().requires_grad
-
-    def differentiable_from(self, layer: str) -> bool:
-        """Whether the logits have a gradient with respect to the output of a layer.
-
-        Tried once on noise where another library computes a part of the network. Others are taken to have one: where
-        they don't, `record` says so.
-
-        Raises:
-            UnknownLayerError: no layer with a spatial map there.
-        """
-        self._table.find(layer)
-        if not self._has_opaque_part:
-            return True
-        if layer not in self._differentiable:
-            noise = self.noise()
-            try:
-                self.record(noise, layer)
-                self._differentiable[layer] = True
-            except NotApplicableError:
-                self._differentiable[layer] = False
-        return self._differentiable[layer]
-
-    @cached_property
-    def has_rectifiers(self) -> bool:
-        """Whether a ReLU, or ReLU6, leads from the pixels to the logits: tried once on noise.
-
-        Raises:
-            NotApplicableError: a part of the network runs compiled or outside of torch, where no ReLU can be seen.
-        """
-        if self._has_opaque_part:
-            raise NotApplicableError(REFUSAL)
-        with VisibleRectifiers():
-            return bool(rectifiers(self._logits_of_noise()))
-
     def tape(self, images: Tensor) -> Tape:
         """One forward pass written down operation by operation, for relevance propagation.
 
@@ -264,13 +216,6 @@ class Network:
         """
         with torch.inference_mode(False), torch.no_grad():
             return record(self._shadow, self._normalise(images), FORGETTABLE)
-
-    @cached_property
-    def relevance_obstacle(self) -> str | None:
-        """Why relevance can't be propagated from the logits to the pixels; None when it can: tried once on noise."""
-        if self._has_opaque_part:
-            return REFUSAL
-        return obstacle(self.tape(self.noise()))
 
     @property
     def pixel_bounds(self) -> tuple[Tensor, Tensor]:
@@ -312,7 +257,15 @@ class Network:
 
     def noise(self, count: int = 1) -> Tensor:
         """Images to try something on, always the same: shape (count, 3, height, width), in [0, 1], on the CPU."""
-        return torch.rand(count, self._normalisation.mean.numel(), *self.input_size, generator=_fixed_generator())
+        generator = torch.Generator().manual_seed(0)
+        return torch.rand(count, self._normalisation.mean.numel(), *self.input_size, generator=generator)
+
+    def tried(self, name: Hashable, trial: Callable[[], Result]) -> Result:
+        """What a trial returns, or returned the first time that one of this name was made."""
+        if name not in self.trials:
+            self.trials[name] = trial()
+        found: Result = self.trials[name]
+        return found
 
     def like(self, model: nn.Module) -> Self:
         """Another model ready to explain: with the same input, normalisation, target layer, activation and device.
@@ -378,25 +331,3 @@ class Network:
         except Exception:  # whatever the network raises at strides and shapes that it doesn't expect
             return False
         return torch.allclose(logits, expected, rtol=1e-3, atol=1e-4)
-
-    def _logits_of_noise(self) -> Tensor:
-        """Logits of one image of noise, with the graph that starts at its pixels."""
-        with torch.inference_mode(False), torch.enable_grad():
-            noise = self.noise()
-            return self.logits(noise.requires_grad_())
-
-    def _try_broadcast(self, layer: str) -> bool:
-        image = self.noise()
-        factors = torch.rand(3, self.layer(layer).channels, 1, 1, generator=_fixed_generator())
-        factors = factors.to(self._normalisation.mean)
-        expected = self.changed_logits(image.expand(3, -1, -1, -1), layer, lambda grid: grid * factors)
-        try:
-            logits = self.changed_logits(image, layer, lambda grid: grid * factors)
-        except Exception:  # whatever the network raises at shapes that it doesn't expect
-            return False
-        same_shape = logits.shape == expected.shape
-        return same_shape and torch.allclose(logits.float(), expected.float(), rtol=1e-3, atol=1e-4)
-
-
-def _fixed_generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)

@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from explainers.abilities import is_differentiable
 from explainers.ascent import Adam, Rule, climb
 from explainers.errors import NotApplicableError
 from explainers.layer_method import LayerMethod
@@ -95,7 +96,7 @@ class OptiCam(LayerMethod, Stepwise):
                 with respect to the pixels.
         """
         layer = self.target_layer(network)
-        if not network.differentiable:
+        if not is_differentiable(network):
             raise NotApplicableError("the scores don't depend on the pixels in a differentiable way")
         preset = PRESETS[self.preset]
         return dataclasses.replace(

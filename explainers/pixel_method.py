@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Self
 
+from explainers.abilities import is_differentiable
 from explainers.errors import NotApplicableError
 from explainers.network import Network
 
@@ -30,6 +31,6 @@ class PixelGradientMethod(PixelMethod):
         Raises:
             NotApplicableError: no differentiable way leads from the pixels to the logits.
         """
-        if not network.differentiable:
+        if not is_differentiable(network):
             raise NotApplicableError("the scores don't depend on the pixels in a differentiable way")
         return self

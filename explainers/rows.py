@@ -25,10 +25,7 @@ def rounds_alike(network: Network) -> bool:
 
     Libraries choose how to compute a layer by its shape and the number of threads, and not by its values.
     """
-    trial = "rounds alike", torch.get_num_threads(), network.autocast
-    if trial not in network.trials:
-        network.trials[trial] = _try(network)
-    return network.trials[trial]
+    return network.tried(("rounds alike", torch.get_num_threads(), network.autocast), lambda: _try(network))
 
 
 def _greedily(rows: int, sizes: tuple[int, ...]) -> list[int]:

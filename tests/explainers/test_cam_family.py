@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from explainers import METHODS, Classes, Explanation, Network
+from explainers.abilities import head_broadcasts
 from explainers.network import IMAGES_AT_ONCE
 from tests.explainers import references, references_cam
 from tests.explainers.cases import model_of, network_of
@@ -167,7 +168,7 @@ def test_ablation_cam_runs_only_what_it_must(build: type[nn.Module], trunk: str,
     model = prepare(build())
     sizes = count_batches(model.get_submodule(trunk))
     net = network(model)
-    net.head_broadcasts(net.target_layer.path)
+    head_broadcasts(net, net.target_layer.path)
     sizes.clear()
     items = explain("ablation_cam", net)
     assert sizes == expected
@@ -196,7 +197,7 @@ def test_changed_logits(build: type[nn.Module], layer: str) -> None:
     torch.testing.assert_close(net.changed_logits(images, layer, lambda grid: grid), net.predict(images))
     doubled = net.changed_logits(images, layer, lambda grid: 2 * grid)
     assert not torch.allclose(doubled, net.predict(images), rtol=1e-3)
-    assert net.head_broadcasts(layer)
+    assert head_broadcasts(net, layer)
     many = net.changed_logits(images[:1], layer, lambda grid: torch.cat([grid, 2 * grid]))
     torch.testing.assert_close(many, torch.stack([net.predict(images)[0], doubled[0]]), rtol=1e-4, atol=1e-5)
 
