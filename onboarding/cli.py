@@ -2,16 +2,19 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from model_store.errors import ModelStoreError
 from model_store.manifest import load_manifest
 from model_store.schema import Architecture
 from onboarding.errors import OnboardingError
+
+if TYPE_CHECKING:
+    from onboarding.add import Added
 
 WORKER_EXTRA = "`whylight model` needs the networks: pip install 'whylight[worker]'"
 
@@ -104,28 +107,15 @@ def add(
         added = add_model(request)
     except OnboardingError as error:
         _fail(str(error))
-    checked = added.checked
-    table = Table("", name, show_header=True)
-    table.add_row("preprocessing", added.origin)
-    table.add_row("classes", str(checked.class_count))
-    layer = checked.layer
-    described = f"{layer.path} ({layer.channels} x {layer.height} x {layer.width})" if layer else "none"
-    table.add_row("target layer", described)
-    table.add_row("CAM = Grad-CAM", "yes" if checked.cam else "no")
-    table.add_row("methods that work", ", ".join(checked.methods))
-    table.add_row("explained an image as", checked.predicted + (" (constant map)" if checked.degenerate else ""))
-    times = " ms, ".join(f"{1e3 * each:.0f}" for each in checked.seconds)
-    table.add_row(f"prediction, {checked.method}", f"{times} ms")
-    out.print(table)
-    for path in (*added.files, added.archive):
-        out.print(f"wrote {path.name}", highlight=False, markup=False)
-    out.print(f"added to {manifest.name}; a running service takes it in when it is started again", markup=False)
+    out.print(_report(name, added))
+    _say_written(manifest, *added.files, added.archive)
 
 
 @model.command("list")
 def list_models(manifest: Manifest = MANIFEST) -> None:
     """List the models of a manifest."""
-    table = Table("name", "version", "architecture", "activation", "size", "description")
+    titles = "name", "version", "architecture", "activation", "size", "description"
+    table = Table(*(Column(title, overflow="fold") for title in titles))  # cut short, none could be copied
     try:
         entries = load_manifest(manifest).models
     except ModelStoreError as error:
@@ -155,9 +145,7 @@ def export(
     times = (exported.torch_seconds, exported.onnx_seconds)
     table.add_row("torch, ONNX Runtime", " ms, ".join(f"{1e3 * each:.1f}" for each in times) + " ms")
     out.print(table)
-    for path in (exported.graph, exported.archive):
-        out.print(f"wrote {path.name}", highlight=False, markup=False)
-    out.print(f"added to {manifest.name}; a running service takes it in when it is started again", markup=False)
+    _say_written(manifest, exported.graph, exported.archive)
 
 
 @model.command()
@@ -174,6 +162,29 @@ def remove(
     except (OnboardingError, ModelStoreError) as error:
         _fail(str(error))
     out.print(f"removed {name} from {manifest.name}", highlight=False, markup=False)
+
+
+def _report(name: str, added: "Added") -> Table:
+    """What was found out about a model that was added."""
+    checked = added.checked
+    table = Table("", name, show_header=True)
+    table.add_row("preprocessing", added.origin)
+    table.add_row("classes", str(checked.class_count))
+    layer = checked.layer
+    described = f"{layer.path} ({layer.channels} x {layer.height} x {layer.width})" if layer else "none"
+    table.add_row("target layer", described)
+    table.add_row("CAM = Grad-CAM", "yes" if checked.cam else "no")
+    table.add_row("methods that work", ", ".join(checked.methods))
+    table.add_row("explained an image as", checked.predicted + (" (constant map)" if checked.degenerate else ""))
+    times = " ms, ".join(f"{1e3 * each:.0f}" for each in checked.seconds)
+    table.add_row(f"prediction, {checked.method}", f"{times} ms")
+    return table
+
+
+def _say_written(manifest: Path, *files: Path) -> None:
+    for path in files:
+        out.print(f"wrote {path.name}", highlight=False, markup=False)
+    out.print(f"added to {manifest.name}; a running service takes it in when it is started again", markup=False)
 
 
 def _source(text: str) -> Architecture:

@@ -287,6 +287,14 @@ def test_pretrained(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(torch.equal(stored[name], state[name]) for name in state)
 
 
+def test_list_cuts_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a narrow terminal a long architecture goes on in the next line."""
+    monkeypatch.setenv("COLUMNS", "66")
+    output = run(folder, "list").output
+    assert "tiny" in output
+    assert "…" not in output
+
+
 def test_list_and_remove(folder: Path) -> None:
     """Removing takes the entry and the archive; comments and the weights stay, and the last model too."""
     before = (folder / "models.toml").read_text()
