@@ -77,7 +77,7 @@ class Lrp(PixelMethod):
         Raises:
             NotApplicableError: an operation between the pixels and the logits has no rule.
         """
-        _require_none(relevance_obstacle(network))
+        _require_none(relevance_obstacle(network), network)
         return self
 
     def explain(self, network: Network, images: Tensor, targets: Sequence[Targets]) -> list[ImageResult]:
@@ -96,7 +96,7 @@ class Lrp(PixelMethod):
         """
         self.resolve(network)
         tape = network.tape(images)
-        _require_none(obstacle(tape))  # a network may take another way for these images than for noise
+        _require_none(obstacle(tape), network)  # a network may take another way for these images than for noise
         propagation = Propagation(tape, RULE_SETS[self.rule], self.epsilon, network.pixel_bounds)
 
         def raw_map(seed: Tensor) -> Tensor:
@@ -106,6 +106,6 @@ class Lrp(PixelMethod):
             return explain_logits(tape.logits, targets, raw_map)
 
 
-def _require_none(obstacle: str | None) -> None:
+def _require_none(obstacle: str | None, network: Network) -> None:
     if obstacle is not None:
-        raise NotApplicableError(f"{obstacle}; for a plain vision transformer take tibav")
+        raise NotApplicableError(obstacle if network.transformer is None else f"{obstacle}; take tibav")

@@ -298,14 +298,12 @@ def test_half_precision() -> None:
 
 @pytest.mark.parametrize(
     ("build", "named"),
-    [(ViT, "softmax|attention|layer_norm"), (ChannelsLast, "native_layer_norm")],
+    [(ViT, "(softmax|attention|layer_norm).*; take tibav"), (ChannelsLast, "native_layer_norm$")],
 )
 def test_networks_without_a_rule_are_told_what_is_missing(build: type[nn.Module], named: str) -> None:
-    """The message names the operation, and the method for transformers."""
+    """The message names the operation and, of a plain vision transformer, the method that works on it."""
     net = network(prepare(build()))
-    with pytest.raises(
-        NotApplicableError, match=rf"no rule for .*({named}).*; for a plain vision transformer take tibav"
-    ):
+    with pytest.raises(NotApplicableError, match=f"no rule for .*{named}"):
         Lrp().resolve(net)
 
 
