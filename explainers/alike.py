@@ -47,11 +47,12 @@ class SmallMaps(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, height, width) to (batch, K, rows, columns)."""
-        if x.dim() != 4 or len(x) < 2 or x[0].numel() > SMALL_MAP:
-            return torch.nn.functional.conv2d(x, self.weight, self.bias, self._stride, self._padding)
-        size = list(self.weight.shape[2:])
-        answer: Tensor = torch.ops.aten.thnn_conv2d(x, self.weight, size, self.bias, self._stride, self._padding)
-        return answer
+        several = x.dim() == 4 and len(x) > 1 and x[0].numel() <= SMALL_MAP
+        if several and x.dtype == torch.float32:  # in others torch makes no difference
+            size = list(self.weight.shape[2:])
+            answer: Tensor = torch.ops.aten.thnn_conv2d(x, self.weight, size, self.bias, self._stride, self._padding)
+            return answer
+        return torch.nn.functional.conv2d(x, self.weight, self.bias, self._stride, self._padding)
 
 
 class RowByRow(nn.Module):

@@ -37,6 +37,14 @@ def test_small_maps(options: dict[str, Any]) -> None:
         assert torch.equal(found, torch.cat(expected))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_precisions(dtype: torch.dtype) -> None:
+    """As the convolution takes them, which makes no difference between one map and several."""
+    convolution = nn.Conv2d(16, 24, 3).requires_grad_(False).to(dtype)
+    together = SmallMaps(convolution)(maps(3).to(dtype))
+    assert torch.equal(together, torch.cat([convolution(row) for row in torch.split(maps(3).to(dtype), 1)]))
+
+
 def test_other_maps_as_they_are() -> None:
     """A large map and one without a batch: the convolution's own output."""
     convolution = nn.Conv2d(16, 4, 3)
