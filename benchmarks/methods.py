@@ -217,8 +217,8 @@ def report(errors: dict[str, float], networks: dict[str, dict[str, Any]], second
         "the library takes, in times of ours. One image, one class, default parameters, the same for the libraries.",
         "*: stopped after some seconds and scaled, with what comes before the first step: too high where few steps",
         "were run, as of Opti-CAM on large networks, which takes 202. Networks with random weights cost what trained",
-        "ones do. Processor time, but on a machine with other work: differences of a tenth say nothing. On vit_b_16 the",
-        "counter does not see the fused attention of the bare forward pass: operations look about 1.5 times too many.",
+        "ones do. Processor time, but on a machine with other work: differences of a tenth say nothing. On vit_b_16",
+        "the counter does not see the fused attention of the bare pass: operations look about 1.5 times too many.",
     ]
     for name, figures in networks.items():
         lines += ["", f"### {name}", "", "| method | operations | time | " + " | ".join(LIBRARIES) + " |"]
