@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from explainers.arranged import leaves_of
 from explainers.errors import NotApplicableError
 from explainers.grid import Size
 from explainers.layers import LayerInfo, LayerTable, SpatialCall, detect_target_layer
@@ -70,7 +69,7 @@ def examine(shadow: nn.Module, recorder: Recorder, inputs: Tensor, input_size: S
         linear_head=_find_linear_head(recorder, inputs, table, target),
         transformer=transformer,
         trunk=trunk,
-        leaves=leaves_of(traced),
+        leaves=traced.leaves,
     )
     traced.forget_outputs()
     return anatomy

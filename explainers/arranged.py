@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from explainers.batch_norm import ExactBatchNorm2d
-from explainers.probe import Trace
 from explainers.shadow import make_shadow, replace_module
 from explainers.vit import VisionTransformer
 from explainers.vit_modules import ClassTokenBlock, FullBlock, Patches
@@ -44,7 +43,7 @@ def with_fewer_operations(
     Args:
         shadow: as `make_shadow` returns it.
         device: where its weights are.
-        leaves: paths of the modules without children, in the order in which they ran (`leaves_of`).
+        leaves: paths of the modules without children, in the order in which they ran (`Trace.leaves`).
         transformer: what the network is, where it is one.
     """
     arranged = make_shadow(shadow, device)
@@ -60,11 +59,6 @@ def with_fewer_operations(
         replace_module(arranged, last.path, ClassTokenBlock(last))
     _order_kernels(arranged)
     return arranged
-
-
-def leaves_of(trace: Trace) -> tuple[str, ...]:
-    """Paths of the modules without children, in the order in which they ran."""
-    return tuple(call.path for call in trace.calls if next(call.module.children(), None) is None)
 
 
 def _order_kernels(network: nn.Module) -> None:

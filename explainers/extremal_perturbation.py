@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from explainers.network import Network
-from explainers.pairs import Pairs, rows_at_once
+from explainers.pairs import Pairs, few_at_once
 from explainers.parameters import parameter
 from explainers.perturbation import Pyramid, blurred, faded
 from explainers.pixel_method import PixelGradientMethod
@@ -79,7 +79,7 @@ class ExtremalPerturbation(PixelGradientMethod, Stepwise):
         """
         self.resolve(network)
         with torch.inference_mode(False), torch.no_grad():
-            logits = torch.cat([network.logits(part) for part in torch.split(images, rows_at_once(network))])
+            logits = few_at_once(network, network.logits, images)
             pairs = Pairs.of(resolve(targets, logits.float().cpu()), network.device)
             if not len(pairs):
                 return pairs.results(logits.float().cpu(), torch.empty(0, 1, 1))
@@ -152,7 +152,7 @@ class Objective:
 
     def masks(self, values: Tensor) -> Tensor:
         """m in pixels, shape (n, height, width), for values of shape (n, *grid)."""
-        return self._by_itself(self._smooth.enlarge, self._by_itself(self._smooth.spread, values))
+        return self._enlarged(self._spread(values))
 
     def __call__(self, values: Tensor, rows: Tensor, weight: float) -> tuple[Tensor, Tensor, Tensor]:
         """For rows, shape (n,), with values of shape (n, *grid), and lambda = `weight` in the gradient.
@@ -171,10 +171,9 @@ class Objective:
         images, classes = self._pairs.images[rows], self._pairs.classes[rows]
         with torch.enable_grad():
             values = values.detach().requires_grad_()
-            mask = self._by_itself(self._smooth.spread, values)
+            mask = self._spread(values)
             seen = mask.detach().requires_grad_()
-            enlarged = self._by_itself(self._smooth.enlarge, seen)
-            logits = self._network.logits(self._pyramid(images, enlarged))
+            logits = self._network.logits(self._pyramid(images, self._enlarged(seen)))
             scores = logits.gather(1, classes[:, None])[:, 0]
             (of_score,) = torch.autograd.grad(scores.sum(), seen)
             excess = (mask - area_target(mask, self._area)).detach()
@@ -183,6 +182,8 @@ class Objective:
         value = scores.detach().to(mask) - LAST_WEIGHT * (excess**2).mean(dim=(1, 2))
         return value, gradient, ~of_score.flatten(1).any(dim=1)
 
-    def _by_itself(self, operation: Callable[[Tensor], Tensor], masks: Tensor) -> Tensor:
-        """An operation that rounds otherwise for several masks than for one."""
-        return torch.cat([operation(part) for part in torch.split(masks, rows_at_once(self._network))])
+    def _spread(self, values: Tensor) -> Tensor:
+        return few_at_once(self._network, self._smooth.spread, values)
+
+    def _enlarged(self, mask: Tensor) -> Tensor:
+        return few_at_once(self._network, self._smooth.enlarge, mask)

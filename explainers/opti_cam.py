@@ -14,7 +14,7 @@ from explainers.layer_method import LayerMethod
 from explainers.masking import Stretched, Upsampling, mask_gradient
 from explainers.mixing import MaskSteps, Mixtures
 from explainers.network import Network
-from explainers.pairs import Pairs, rows_at_once
+from explainers.pairs import Pairs, few_at_once, rows_at_once
 from explainers.parameters import parameter
 from explainers.registry import register
 from explainers.result import ImageResult
@@ -178,8 +178,7 @@ class MaskedScore:
         self._dtype = activation.dtype
         self._pairs = pairs
         self._by_map = by_map
-        self._at_once = rows_at_once(network)
-        self.mixtures = Mixtures(activation, pairs.images, by_itself=self._at_once == 1)
+        self.mixtures = Mixtures(activation, pairs.images, by_itself=rows_at_once(network) == 1)
         native = (activation.shape[2], activation.shape[3])
         self._enlarge = Upsampling(native, network.input_size, activation)
         self._loop = network.graphs.loop()
@@ -212,15 +211,13 @@ class MaskedScore:
             scores = self._score_of(masked, rows)
             (of_masked,) = torch.autograd.grad(scores.sum(), masked)
         of_mask = mask_gradient(of_masked, images.to(of_masked)).to(self._dtype)
-        of_enlarged = torch.split(stretched.gradient(of_mask), self._at_once)
-        of_maps = torch.cat([self._enlarge.gradient(part) for part in of_enlarged])
+        of_maps = few_at_once(self._network, self._enlarge.gradient, stretched.gradient(of_mask))
         gradient = of_maps if self._by_map else self.mixtures.gradient(weights, of_maps, rows)
         return scores.detach(), gradient
 
     def _stretched(self, weights: Tensor, rows: Tensor) -> Stretched:
-        """The masks of rows, from softmax(u). What is a product of matrices goes by `rows_at_once`."""
-        maps = torch.split(self.mixtures(weights, rows), self._at_once)
-        return Stretched.of(torch.cat([self._enlarge(part) for part in maps]))
+        """The masks of rows, from softmax(u)."""
+        return Stretched.of(few_at_once(self._network, self._enlarge, self.mixtures(weights, rows)))
 
     def _score_of(self, masked: Tensor, rows: Tensor) -> Tensor:
         logits = self._logits(masked)

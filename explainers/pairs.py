@@ -1,5 +1,6 @@
 """Every image of a batch with each of its targets, as rows: for methods that work on all of them at once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -67,3 +68,8 @@ class Pairs:
 def rows_at_once(network: Network) -> int:
     """How many rows of a climb to give the network together."""
     return ROWS_AT_ONCE.get(network.device.type, 1)
+
+
+def few_at_once(network: Network, operation: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """What an operation makes of rows, in parts of `rows_at_once`: it may round otherwise for several than for one."""
+    return torch.cat([operation(part) for part in torch.split(rows, rows_at_once(network))])

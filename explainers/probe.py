@@ -53,6 +53,11 @@ class Trace:
     convolution_sizes: list[tuple[int, int]] = field(default_factory=list)
     output: Any = None
 
+    @property
+    def leaves(self) -> tuple[str, ...]:
+        """Paths of the modules without children, in the order in which they ran."""
+        return tuple(call.path for call in self.calls if next(call.module.children(), None) is None)
+
     def forget_outputs(self) -> None:
         """Let the memory of the activations go."""
         self.output = None

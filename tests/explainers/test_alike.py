@@ -1,13 +1,13 @@
 """Modules that give each row of a batch the bits that it gets alone."""
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from explainers import Network
 from explainers.alike import SMALL_MAP, RowByRow, SmallMaps
 from tests.explainers.networks import ResidualCnn, ViT, network, pictures, prepare, vgg
 
@@ -91,8 +91,8 @@ def test_rows_of_a_small_network(build: Any) -> None:
     """Logits and gradients of each image are those that it has alone, to the last bit."""
     alike = network(prepare(build())).for_many_passes(rows_alike=True)
     images = pictures(4)
-    together = _logits_with_gradient(alike, images)
-    alone = [_logits_with_gradient(alike, image) for image in torch.split(images, 1)]
+    together = _with_gradient(alike.logits, images)
+    alone = [_with_gradient(alike.logits, image) for image in torch.split(images, 1)]
     for found, *expected in zip(together, *alone, strict=True):
         assert torch.equal(found, torch.cat(expected))
 
@@ -124,15 +124,8 @@ def test_modules_that_are_read() -> None:
     torch.testing.assert_close(many.predict(pictures()), net.predict(pictures()), rtol=1e-5, atol=1e-5)
 
 
-def _with_gradient(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+def _with_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
     x = x.clone(memory_format=torch.channels_last).requires_grad_()
-    output = module(x)
+    output = function(x)
     (gradient,) = torch.autograd.grad(output.square().sum(), x)
     return output.detach(), gradient
-
-
-def _logits_with_gradient(net: Network, images: Tensor) -> tuple[Tensor, Tensor]:
-    pixels = images.clone(memory_format=torch.channels_last).requires_grad_()
-    logits = net.logits(pixels)
-    (gradient,) = torch.autograd.grad(logits[:, 1].sum(), pixels)
-    return logits.detach(), gradient
