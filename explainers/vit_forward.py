@@ -8,6 +8,7 @@ Shapes: B images, T tokens of D values, H heads of d = D / H, Q rows that a bloc
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,8 +16,7 @@ from torch import Tensor
 from explainers.vit import Block, Linear, Norm, VisionTransformer
 
 
-@dataclass(frozen=True)
-class Normed:
+class Normed(NamedTuple):
     """What a normalisation returned, (B, T, D), and the mean and reciprocal deviation that it took, (B, T, 1)."""
 
     output: Tensor
@@ -155,8 +155,8 @@ def run_block(block: Block, tokens: Tensor, rows: int) -> BlockPass:
 
 def linear(layer: Linear, x: Tensor) -> Tensor:
     """The layer's output in the precision of `x`."""
-    bias = None if layer.bias is None else layer.bias.to(x.dtype)
-    return torch.nn.functional.linear(x, layer.weight.to(x.dtype), bias)
+    bias = None if layer.bias is None else _like(layer.bias, x)
+    return torch.nn.functional.linear(x, _like(layer.weight, x), bias)
 
 
 def layer_norm(norm: Norm, x: Tensor) -> Normed:
@@ -168,7 +168,11 @@ def layer_norm(norm: Norm, x: Tensor) -> Normed:
 def affine(norm: Norm, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """Weight and bias of a normalisation in the precision of `x`."""
     weight, bias = norm.weight, norm.bias
-    return None if weight is None else weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
+    return None if weight is None else _like(weight, x), None if bias is None else _like(bias, x)
+
+
+def _like(weight: Tensor, x: Tensor) -> Tensor:
+    return weight if weight.dtype == x.dtype else weight.to(x.dtype)  # a call that does nothing takes time too
 
 
 def scale(query: Tensor) -> float:

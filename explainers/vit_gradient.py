@@ -14,7 +14,7 @@ from explainers.vit_forward import BlockPass, Normed, affine, merge_qkv, scale, 
 def output_gradient(vit: VisionTransformer, last: BlockPass, normed: Normed, seed: Tensor) -> Tensor:
     """Gradient of sum(seed * logits) with respect to the last block's output, (B, 1, D)."""
     gradient = (seed @ vit.head.weight.to(seed.dtype)).unsqueeze(1)
-    return _norm_gradient(vit.norm, last.output, normed, gradient)
+    return norm_gradient(vit.norm, last.output, normed.mean, normed.rstd, gradient)
 
 
 class BlockGradient:
@@ -37,7 +37,8 @@ class BlockGradient:
         inner = torch.ops.aten.gelu_backward(inner, done.hidden, approximate=mlp.approximate)
         inner = inner @ mlp.fc1.weight.to(dtype)
         self._done = done
-        self._middle = gradient + _norm_gradient(done.block.norm2, done.middle, done.norm2, inner)
+        norm2 = done.norm2
+        self._middle = gradient + norm_gradient(done.block.norm2, done.middle, norm2.mean, norm2.rstd, inner)
         self._mixed = split_heads(self._middle @ proj.weight.to(dtype), done.block.attention.heads)
         self.attention: Tensor = self._mixed @ done.value.transpose(-2, -1)
 
@@ -50,16 +51,15 @@ class BlockGradient:
         key = scores.transpose(-2, -1) @ done.query
         value = done.attention.transpose(-2, -1) @ self._mixed
         inner = merge_qkv(query, key, value) @ done.block.attention.qkv.weight.to(dtype)
-        gradient = _norm_gradient(done.block.norm1, done.tokens, done.norm1, inner)
+        gradient = norm_gradient(done.block.norm1, done.tokens, done.norm1.mean, done.norm1.rstd, inner)
         gradient[:, : done.rows] += self._middle
         return gradient
 
 
-def _norm_gradient(norm: Norm, x: Tensor, normed: Normed, gradient: Tensor) -> Tensor:
-    """Gradient with respect to the input `x` of a normalisation."""
+def norm_gradient(norm: Norm, x: Tensor, mean: Tensor, rstd: Tensor, gradient: Tensor) -> Tensor:
+    """Gradient with respect to the input `x` of a normalisation that took this mean and reciprocal deviation of it."""
     wanted = [True, False, False]
-    shape = [x.shape[-1]]
-    found = torch.ops.aten.native_layer_norm_backward(
-        gradient, x, shape, normed.mean, normed.rstd, *affine(norm, x), wanted
+    found = torch.ops.aten.native_layer_norm_backward.default(
+        gradient, x, [x.shape[-1]], mean, rstd, *affine(norm, x), wanted
     )
     return found[0]  # type: ignore[no-any-return]

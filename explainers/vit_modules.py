@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from explainers.vit import Block
-from explainers.vit_forward import layer_norm, linear, merge_heads, merge_qkv, scale, split_heads
+from explainers.vit_forward import layer_norm, linear, merge_heads, scale, split_heads
+from explainers.vit_gradient import norm_gradient
 
 
 class Patches(nn.Module):
@@ -46,10 +48,8 @@ class FullBlock(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """As `explainers.vit_forward.run_block` with all rows."""
-        attention = self._block.attention
-        qkv = linear(attention.qkv, layer_norm(self._block.norm1, tokens).output)
-        mixed: Tensor = _Attention.apply(qkv, attention.heads)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        return _with_mlp(self._block, tokens + linear(attention.proj, mixed))
+        output: Tensor = _FullBlock.apply(tokens, self._block)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return output
 
 
 class ClassTokenBlock(nn.Module):
@@ -89,33 +89,73 @@ def _with_mlp(block: Block, middle: Tensor) -> Tensor:
     return answer
 
 
-class _Attention(torch.autograd.Function):
-    """softmax(q k^T / sqrt(d)) v for q, k and v side by side, (batch, tokens, 3 D) to (batch, tokens, D).
+class _FullBlock(torch.autograd.Function):
+    """A block and its gradient with respect to the tokens, written out in few calls and with few tensors alive.
 
-    The scale is a factor of the products, and the three gradients are written where they belong: autograd takes passes
-    over the scores for the one, and copies for the other.
+    A small transformer spends a tenth of a single image's time on calls and not on arithmetic. The tokens of all images
+    lie one behind the other as rows, and their heads as if they were images; the scale of the scores is a factor of
+    their products.
     """
 
     @staticmethod
-    def forward(ctx: Any, qkv: Tensor, heads: int) -> Tensor:
-        query, key, value = (split_heads(part, heads) for part in qkv.chunk(3, dim=-1))
-        ctx.shape, ctx.scale = query.shape, scale(query)
-        query, key, value = (part.flatten(0, 1) for part in (query, key, value))
-        attention = _product(query, key.transpose(1, 2), ctx.scale).softmax(dim=-1)
-        ctx.save_for_backward(query, key, value, attention)
-        return merge_heads((attention @ value).view(ctx.shape))
+    def forward(ctx: Any, tokens: Tensor, block: Block) -> Tensor:
+        shape, rows = tokens.shape[:2], tokens.flatten(0, 1)
+        inner, proj, mlp = block.attention.qkv, block.attention.proj, block.mlp
+        normed, *of_norm1 = layer_norm(block.norm1, rows)
+        qkv = _apart(functional.linear(normed, inner.weight, inner.bias), shape, 3, block.attention.heads)
+        query, key, value = qkv.unbind()
+        attention = _product(query, key.transpose(1, 2), scale(query)).softmax(dim=-1)
+        mixed = _together(torch.bmm(attention, value).unsqueeze(0), shape)
+        middle = functional.linear(mixed, proj.weight, proj.bias).add_(rows)
+        normed, *of_norm2 = layer_norm(block.norm2, middle)
+        hidden = functional.linear(normed, mlp.fc1.weight, mlp.fc1.bias)
+        activated = functional.gelu(hidden, approximate=mlp.approximate)
+        ctx.block, ctx.shape = block, shape
+        ctx.save_for_backward(rows, qkv, attention, middle, hidden, *of_norm1, *of_norm2)
+        return functional.linear(activated, mlp.fc2.weight, mlp.fc2.bias).add_(middle).view(tokens.shape)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        query, key, value, attention = ctx.saved_tensors
-        of_mixed = split_heads(gradient, ctx.shape[1]).flatten(0, 1)
-        of_attention = of_mixed @ value.transpose(1, 2)
-        of_scores = torch._softmax_backward_data(of_attention, attention, -1, attention.dtype)
-        of_query = _product(of_scores, key, ctx.scale)
-        of_key = _product(of_scores.transpose(1, 2), query, ctx.scale)
-        of_value = attention.transpose(1, 2) @ of_mixed
-        return merge_qkv(*(part.view(ctx.shape) for part in (of_query, of_key, of_value))), None
+        block: Block = ctx.block
+        rows, qkv, attention, middle, hidden, *of_norms = ctx.saved_tensors
+        of_rows = gradient.flatten(0, 1)
+        inner = torch.mm(of_rows, block.mlp.fc2.weight)
+        inner = torch.ops.aten.gelu_backward.default(inner, hidden, approximate=block.mlp.approximate)
+        inner = torch.mm(inner, block.mlp.fc1.weight)
+        of_rows = norm_gradient(block.norm2, middle, *of_norms[2:], inner).add_(of_rows)
+        inner = torch.mm(of_rows, block.attention.proj.weight)
+        inner = _attention_gradient(qkv, attention, _apart(inner, ctx.shape, 1, block.attention.heads)[0])
+        inner = torch.mm(_together(inner, ctx.shape), block.attention.qkv.weight)
+        of_rows = norm_gradient(block.norm1, rows, *of_norms[:2], inner).add_(of_rows)
+        return of_rows.view(gradient.shape), None
 
 
-def _product(left: Tensor, right: Tensor, factor: float) -> Tensor:
-    return torch.baddbmm(left.new_empty(1), left, right, beta=0, alpha=factor)
+def _attention_gradient(qkv: Tensor, attention: Tensor, of_heads: Tensor) -> Tensor:
+    """Gradient with respect to queries, keys and values, (3, batch * heads, tokens, d)."""
+    query, key, value = qkv.unbind()
+    of_attention = torch.bmm(of_heads, value.transpose(1, 2))
+    of_scores = torch._softmax_backward_data(of_attention, attention, -1, attention.dtype)
+    gradient = qkv.new_empty(qkv.shape)
+    of_query, of_key, of_value = gradient.unbind()
+    _product(of_scores, key, scale(query), of_query)
+    _product(of_scores.transpose(1, 2), query, scale(query), of_key)
+    torch.bmm(attention.transpose(1, 2), of_heads, out=of_value)
+    return gradient
+
+
+def _product(left: Tensor, right: Tensor, factor: float, out: Tensor | None = None) -> Tensor:
+    return torch.baddbmm(left.new_empty(1) if out is None else out, left, right, beta=0, alpha=factor, out=out)
+
+
+def _apart(rows: Tensor, shape: torch.Size, parts: int, heads: int) -> Tensor:
+    """Rows with their heads side by side, (batch * tokens, parts * D), to (parts, batch * heads, tokens, d)."""
+    batch, tokens = shape
+    split = rows.view(batch, tokens, parts, heads, -1).permute(2, 0, 3, 1, 4)
+    return split.reshape(parts, batch * heads, tokens, -1)
+
+
+def _together(heads: Tensor, shape: torch.Size) -> Tensor:
+    """The way back."""
+    batch, tokens = shape
+    split = heads.view(len(heads), batch, -1, tokens, heads.shape[3]).permute(1, 3, 0, 2, 4)
+    return split.reshape(batch * tokens, -1)
