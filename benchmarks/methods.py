@@ -4,145 +4,33 @@
 
 Costs are in forward passes of the bare network under inference mode, for one image and one class: floating point
 operations as torch's FlopCounterMode counts them, and time of one thread beside a forward pass right before and after.
-A program that takes longer than --seconds is stopped there, by the step that it is at, and scaled to all its steps.
+A program that takes longer than --seconds is stopped there, and the rest of its steps costs as much as those behind the
+first that it made.
 Figures of each network are kept in build/methods/, so that a run that was cut off goes on with the next one.
 """
 
 import argparse
 import dataclasses
 import json
-import statistics
-import time
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from benchmarks.agreement import Agreement, compare_maps, reference_errors
+from benchmarks.method_cost import Gauge, Meter, run_ours, run_peer
 from benchmarks.method_networks import NETWORKS, Subject
 from benchmarks.peer import Peer
 from benchmarks.peers import programs
 from benchmarks.timing import machine
-from explainers import METHODS, Classes, Method, NotApplicableError, Stepwise
+from explainers import METHODS, Method, NotApplicableError
 
 CACHE = Path("build/methods")
 MOST_PASSES = 1500  # of a library's method that is run to its end, to see how the maps agree
 LIBRARIES = ("grad-cam", "captum", "torchcam", "zennit")
-
-
-class EnoughError(Exception):
-    """Stops a program whose cost is known."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """How much of a program was run.
-
-    Attributes:
-        seconds: processor time of what was run.
-        share: of the whole, in (0, 1].
-        flops: floating point operations of what was run; 0 where nobody counted.
-        saliency: the map, where the program ran to its end.
-    """
-
-    seconds: float
-    share: float
-    flops: int = 0
-    saliency: Tensor | None = None
-
-
-class Stop:
-    """A watch that ends a method when its time is up."""
-
-    def __init__(self, seconds: float) -> None:
-        self._end = time.process_time() + seconds
-        self.share = 1.0
-
-    def step(self, done: int, total: int, objective: float) -> None:
-        """As `explainers.Watch.step`."""
-        if done < total and time.process_time() > self._end:
-            self.share = done / total
-            raise EnoughError
-
-
-def run_ours(method: Method, subject: Subject, seconds: float) -> Part:
-    """Run a method of ours."""
-    stop = Stop(seconds)
-    targets = [Classes((subject.setting.target,))]
-    began = time.process_time()
-    saliency = None
-    try:
-        if isinstance(method, Stepwise):
-            results = method.explain(subject.network, subject.setting.pixels, targets, watch=stop)
-        else:
-            results = method.explain(subject.network, subject.setting.pixels, targets)
-        saliency = results[0].explanations[0].map
-    except EnoughError:
-        pass
-    return Part(time.process_time() - began, stop.share, saliency=saliency)
-
-
-def run_peer(peer: Peer, seconds: float) -> Part:
-    """Run another library's method."""
-    end = time.process_time() + seconds
-    passed = 0
-
-    def count(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        nonlocal passed
-        if peer.passes is not None and 1 < passed < peer.passes and time.process_time() > end:
-            raise EnoughError
-        passed += len(inputs[0])
-
-    handle = peer.model.register_forward_pre_hook(count)
-    began = time.process_time()
-    saliency, share = None, 1.0
-    try:
-        saliency = peer.run()
-    except EnoughError:
-        share = passed / (peer.passes or passed)
-    finally:
-        handle.remove()
-    return Part(time.process_time() - began, share, saliency=saliency)
-
-
-def counted(run: Callable[[], Part]) -> Part:
-    """The same with its operations."""
-    with FlopCounterMode(display=False) as counter:
-        part = run()
-    return dataclasses.replace(part, flops=counter.get_total_flops())
-
-
-class Meter:
-    """Measures programs in forward passes of one network."""
-
-    def __init__(self, subject: Subject, seconds: float) -> None:
-        self._subject = subject
-        self._seconds = seconds
-        self._flops = counted(self._forward).flops
-
-    def _forward(self) -> Part:
-        began = time.process_time()
-        with torch.inference_mode():
-            self._subject.setting.model(self._subject.setting.inputs)
-        return Part(time.process_time() - began, 1.0)
-
-    def cost(self, run: Callable[[], Part]) -> dict[str, float]:
-        """Operations and time of a program, in forward passes."""
-        warm = counted(run)
-        ratios: list[float] = []
-        end = time.process_time() + self._seconds
-        while not ratios or (time.process_time() < end and len(ratios) < 25):
-            before, part, after = self._forward(), run(), self._forward()
-            ratios.append(part.seconds / part.share / ((before.seconds + after.seconds) / 2))
-        return {
-            "flops": warm.flops / warm.share / self._flops,
-            "time": statistics.median(ratios),
-            "share": warm.share,
-        }
 
 
 def measure(subject: Subject, seconds: float) -> dict[str, Any]:
@@ -156,10 +44,10 @@ def measure(subject: Subject, seconds: float) -> dict[str, Any]:
             method = METHODS[name]().resolve(subject.network)
         except NotApplicableError:
             continue
-        found[name] = {"ours": meter.cost(lambda method=method: run_ours(method, subject, seconds)), "peers": {}}  # type: ignore[misc]
+        found[name] = {"ours": meter.cost(lambda gauge, method=method: run_ours(method, subject, gauge)), "peers": {}}  # type: ignore[misc]
         parameters = dataclasses.asdict(method)  # type: ignore[call-overload]
         for library, peer in programs(name, subject.setting, parameters).items():
-            entry: dict[str, Any] = meter.cost(lambda peer=peer: run_peer(peer, seconds))  # type: ignore[misc]
+            entry: dict[str, Any] = meter.cost(lambda gauge, peer=peer: run_peer(peer, gauge))  # type: ignore[misc]
             if subject.real and (peer.passes or 0) <= MOST_PASSES:
                 entry["agreement"] = agreement(method, peer, subject)
             found[name]["peers"][library] = entry
@@ -168,10 +56,12 @@ def measure(subject: Subject, seconds: float) -> dict[str, Any]:
 
 def agreement(method: Method, peer: Peer, subject: Subject) -> dict[str, float]:
     """How both maps agree when both run to their end."""
-    own, other = (run.saliency for run in (run_ours(method, subject, 1e9), run_peer(peer, 1e9)))
-    if own is None or other is None:
+    own, other = Gauge(math.inf), Gauge(math.inf)
+    run_ours(method, subject, own)
+    run_peer(peer, other)
+    if own.saliency is None or other.saliency is None:
         raise RuntimeError("a program without a limit was stopped")
-    return dataclasses.asdict(compare_maps(own, other))
+    return dataclasses.asdict(compare_maps(own.saliency, other.saliency))
 
 
 def cached(name: str, file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -215,10 +105,10 @@ def report(errors: dict[str, float], networks: dict[str, dict[str, Any]], second
         "",
         "In forward passes of the bare network: operations counted, and time of one thread. The other columns: what",
         "the library takes, in times of ours. One image, one class, default parameters, the same for the libraries.",
-        "*: stopped after some seconds and scaled, with what comes before the first step: too high where few steps",
-        "were run, as of Opti-CAM on large networks, which takes 202. Networks with random weights cost what trained",
-        "ones do. Processor time, but on a machine with other work: differences of a tenth say nothing. On vit_b_16",
-        "the counter does not see the fused attention of the bare pass: operations look about 1.5 times too many.",
+        "*: stopped after some seconds; each further step costs as much as those behind the first that it made.",
+        "Networks with random weights cost what trained ones do. Processor time, but on a machine with other work:",
+        "differences of a tenth say nothing. On vit_b_16 the counter does not see the fused attention of the bare",
+        "pass: operations look about 1.5 times too many.",
     ]
     for name, figures in networks.items():
         lines += ["", f"### {name}", "", "| method | operations | time | " + " | ".join(LIBRARIES) + " |"]
@@ -236,11 +126,11 @@ def _lowest(method: str, library: str, networks: dict[str, dict[str, Any]]) -> s
 
 def _cost_row(title: str, entry: dict[str, Any]) -> str:
     ours = entry["ours"]
-    mark = "*" if ours["share"] < 1 else ""
+    mark = "*" if ours["stopped"] else ""
     cells = []
     for library in LIBRARIES:
         peer = entry["peers"].get(library)
-        cells.append(f"{peer['time'] / ours['time']:.3g}{'*' if peer['share'] < 1 else ''}" if peer else "")
+        cells.append(f"{peer['time'] / ours['time']:.3g}{'*' if peer['stopped'] else ''}" if peer else "")
     return f"| {title} | {ours['flops']:.3g}{mark} | {ours['time']:.3g}{mark} | " + " | ".join(cells) + " |"
 
 

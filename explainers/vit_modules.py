@@ -118,15 +118,16 @@ class _FullBlock(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         block: Block = ctx.block
         rows, qkv, attention, middle, hidden, *of_norms = ctx.saved_tensors
+        mean1, rstd1, mean2, rstd2 = of_norms
         of_rows = gradient.flatten(0, 1)
         inner = torch.mm(of_rows, block.mlp.fc2.weight)
         inner = torch.ops.aten.gelu_backward.default(inner, hidden, approximate=block.mlp.approximate)
         inner = torch.mm(inner, block.mlp.fc1.weight)
-        of_rows = norm_gradient(block.norm2, middle, *of_norms[2:], inner).add_(of_rows)
+        of_rows = norm_gradient(block.norm2, middle, mean2, rstd2, inner).add_(of_rows)
         inner = torch.mm(of_rows, block.attention.proj.weight)
         inner = _attention_gradient(qkv, attention, _apart(inner, ctx.shape, 1, block.attention.heads)[0])
         inner = torch.mm(_together(inner, ctx.shape), block.attention.qkv.weight)
-        of_rows = norm_gradient(block.norm1, rows, *of_norms[:2], inner).add_(of_rows)
+        of_rows = norm_gradient(block.norm1, rows, mean1, rstd1, inner).add_(of_rows)
         return of_rows.view(gradient.shape), None
 
 
