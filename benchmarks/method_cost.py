@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.flops import flop_counter
 from benchmarks.method_networks import Subject
 from benchmarks.peer import Peer
 from explainers import Classes, Method, Stepwise
@@ -121,7 +122,7 @@ class Meter:
         return logits
 
     def _counted(self, run: Run) -> tuple[Spent, Gauge]:
-        with FlopCounterMode(display=False) as counter:
+        with flop_counter() as counter:
             gauge = Gauge(self._seconds, counter)
             return run(gauge), gauge
 

@@ -14,14 +14,15 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from benchmarks import grad_cam_cost
+from benchmarks.flops import flop_counter
 from benchmarks.timing import Comparison, Program, compare
 from explainers import Network
+from explainers.alike import SMALL_MAP, WORTH_STARTING
 from explainers.opti_cam import PRESETS, MaskedScore
 from explainers.pairs import Pairs
-from explainers.rows import TRIED, batch_sizes
+from explainers.rows import TRIED, TRIED_SMALL, batch_sizes
 from handlers.memory import keep_for_reuse
 from tests.real_networks import prepared
 
@@ -81,12 +82,14 @@ def cost_report(networks: Sequence[str], seconds: float) -> str:
         "activations, so its gradient takes twice the products of its forward pass, where a layer with fixed weights",
         "takes as many; GELU, softmax and normalisation take more for their gradients than for themselves.",
         "",
-        f"In a batch up to {TRIED[0]} rows go through a network together, where each gets the bits that it gets alone.",
+        f"In a batch up to {TRIED[0]} rows go through a network together, or {TRIED_SMALL[0]} where images are small;",
+        "each gets the bits that it gets alone.",
         *_alone(steps),
-        "Torch computes a convolution of a small map (up to 20480 values) otherwise for one image than for several.",
-        "A step takes the small maps of a batch as torch takes a single one, so that the bits are the same, and loses",
-        "what the other way gains: much in cifar10_resnet20, all of whose maps are small. A climb would enlarge the",
-        "difference: without this, its maps in a batch of four were others by up to 0.33 (median 0.04; tried by hand).",
+        f"Torch computes a convolution of a small map (up to {SMALL_MAP} values) otherwise for one image than for",
+        "several: its own way for one, and oneDNN, which is faster, for several. A climb would enlarge the difference",
+        "(the maps of cifar10_resnet20, all of whose maps are small, were others by up to 0.33 in a batch of four, by",
+        f"0.04 in the median; tried by hand). So a step takes oneDNN for both from {WORTH_STARTING} values on, where",
+        "it takes one image little longer, and torch's own way for both below.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -146,19 +149,9 @@ def measure_step(name: str, batch: int, seconds: float) -> Step:
 
 
 def _operations(program: Program) -> int:
-    aten = torch.ops.aten  # torch knows no formula that fits what small maps are computed by
-    small = {aten._slow_conv2d_forward: _forward_operations, aten._slow_conv2d_backward: _backward_operations}
-    with FlopCounterMode(display=False, custom_mapping=small) as counter:
+    with flop_counter() as counter:
         program()
     return int(counter.get_total_flops())
-
-
-def _forward_operations(x: list[int], weight: list[int], *_: object, out_shape: list[int]) -> int:
-    return conv_flop_count(x, weight, out_shape)
-
-
-def _backward_operations(gradient: list[int], x: list[int], weight: list[int], *_: object, out_shape: object) -> int:
-    return conv_flop_count(x, weight, gradient)  # of the input; weights get none
 
 
 def _subject(name: str, batch: int) -> tuple[nn.Module, Network, Tensor]:

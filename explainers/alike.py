@@ -3,14 +3,18 @@
 Torch chooses how to compute a layer by its shapes, and the number of images is one of them.
 """
 
+from typing import Any, NamedTuple, Self
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from explainers.arranged import Arrangement
 from explainers.shadow import replace_module
 
 MOST_WEIGHTS = 2**22  # of a linear layer: 16 MiB in float32, so that reading them for each row doesn't cost much
 SMALL_MAP = 20480  # values of a single image up to which torch doesn't take oneDNN, as it does for two
+WORTH_STARTING = 16384  # values from which oneDNN takes a single image little longer than torch's own way
 
 
 def with_rows_alike(shadow: nn.Module, arrangement: Arrangement) -> nn.Module:
@@ -28,15 +32,19 @@ def with_rows_alike(shadow: nn.Module, arrangement: Arrangement) -> nn.Module:
 
 
 class SmallMaps(nn.Module):
-    """A convolution that takes several small maps as torch takes a single one, which is slower than oneDNN.
+    """A convolution that takes small maps in the same way whether it gets one or several.
 
-    It is faster than the maps one by one, which is the other way to have the same bits.
+    Torch takes oneDNN for several, which is faster then, and its own way for one. Here the size of the maps decides,
+    and not their number: oneDNN where it takes a single one little longer. In torch's own way several are faster than
+    one by one, which has the same bits too.
     """
 
     def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()
         self.weight, self.bias = convolution.weight, convolution.bias  # not the module: its hooks would run twice
+        self._size = list(convolution.kernel_size)
         self._stride, self._padding = list(convolution.stride), list(map(int, convolution.padding))
+        self._way_back = _WayBack.of(convolution)
 
     @staticmethod
     def can_replace(convolution: nn.Conv2d) -> bool:
@@ -47,12 +55,56 @@ class SmallMaps(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, height, width) to (batch, K, rows, columns)."""
-        several = x.dim() == 4 and len(x) > 1 and x[0].numel() <= SMALL_MAP
-        if several and x.dtype == torch.float32:  # in others torch makes no difference
-            size = list(self.weight.shape[2:])
-            answer: Tensor = torch.ops.aten.thnn_conv2d(x, self.weight, size, self.bias, self._stride, self._padding)
-            return answer
-        return torch.nn.functional.conv2d(x, self.weight, self.bias, self._stride, self._padding)
+        values = x.numel() // len(x) if x.dim() == 4 and len(x) else 0
+        small = 0 < values <= SMALL_MAP and x.dtype == torch.float32  # in others torch makes no difference
+        answer: Tensor
+        if small and values >= WORTH_STARTING and self._way_back is not None:
+            arguments = self.weight, self.bias, self._padding, self._way_back
+            answer = _ByOneDnn.apply(x, *arguments)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        elif small and len(x) > 1:
+            answer = torch.ops.aten.thnn_conv2d(x, self.weight, self._size, self.bias, self._stride, self._padding)
+        else:
+            answer = functional.conv2d(x, self.weight, self.bias, self._stride, self._padding)
+        return answer
+
+
+class _WayBack(NamedTuple):
+    """The gradient of a convolution with respect to its input is one with these turned kernels.
+
+    Attributes:
+        weight: shape (channels, K, height, width).
+        padding: vertical and horizontal.
+    """
+
+    weight: Tensor
+    padding: list[int]
+
+    @classmethod
+    def of(cls, convolution: nn.Conv2d) -> Self | None:
+        """That of a convolution of stride 1; None of others, and of pointwise ones, for which oneDNN is slower."""
+        size, padding = convolution.kernel_size, map(int, convolution.padding)
+        rest = [cells - 1 - width for cells, width in zip(size, padding, strict=True)]
+        if set(convolution.stride) != {1} or set(size) == {1} or min(rest) < 0:
+            return None
+        turned = convolution.weight.detach().flip(2, 3).transpose(0, 1)
+        return cls(turned.contiguous(memory_format=torch.channels_last), rest)
+
+
+class _ByOneDnn(torch.autograd.Function):
+    """A convolution of stride 1 and its gradient by oneDNN, which autograd would not take for a small map."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: list[int], way_back: _WayBack
+    ) -> Tensor:
+        ctx.way_back = way_back
+        return torch.mkldnn_convolution(x, weight, bias, padding, [1, 1], [1, 1], 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        weight, padding = ctx.way_back
+        of_x = torch.mkldnn_convolution(gradient, weight, None, padding, [1, 1], [1, 1], 1)
+        return of_x, None, None, None, None
 
 
 class RowByRow(nn.Module):

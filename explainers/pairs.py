@@ -72,4 +72,5 @@ def rows_at_once(network: Network) -> int:
 
 def few_at_once(network: Network, operation: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
     """What an operation makes of rows, in parts of `rows_at_once`: it may round otherwise for several than for one."""
-    return torch.cat([operation(part) for part in torch.split(rows, rows_at_once(network))])
+    parts = torch.split(rows, rows_at_once(network))
+    return operation(rows) if len(parts) == 1 else torch.cat([operation(part) for part in parts])

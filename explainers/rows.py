@@ -8,16 +8,24 @@ from explainers.pairs import rows_at_once
 
 # A climb enlarges rounding errors until they show in the map. So on a CPU rows go together only where a network gives
 # each the bits that it gets by itself, in batches of sizes that were tried: what else is in a batch then changes
-# nothing, to the last bit. Larger ones are no faster there.
+# nothing, to the last bit. Larger ones are no faster there, but for small images.
 TRIED = (4, 2)
+TRIED_SMALL = (8, *TRIED)
+SMALL_IMAGE = 64**2  # pixels
 
 
 def batch_sizes(network: Network, rows: int) -> list[int]:
     """Sizes of the batches that so many rows go in; their sum is `rows`."""
     most = rows_at_once(network)
     if most == 1 and rows > 1 and rounds_alike(network):
-        return _greedily(rows, (*TRIED, 1))
+        return _greedily(rows, (*tried_sizes(network), 1))
     return [min(most, rows - start) for start in range(0, rows, most)]
+
+
+def tried_sizes(network: Network) -> tuple[int, ...]:
+    """Sizes of the batches that are tried on a network, largest first."""
+    height, width = network.input_size
+    return TRIED_SMALL if height * width <= SMALL_IMAGE else TRIED
 
 
 def rounds_alike(network: Network) -> bool:
@@ -37,10 +45,10 @@ def _greedily(rows: int, sizes: tuple[int, ...]) -> list[int]:
 
 
 def _try(network: Network) -> bool:
-    noise = network.noise()
+    noise, sizes = network.noise(), tried_sizes(network)
     alone = _logits_and_gradient(network, noise)
     try:
-        batches = [(size, _logits_and_gradient(network, noise.expand(size, -1, -1, -1))) for size in TRIED]
+        batches = [(size, _logits_and_gradient(network, noise.expand(size, -1, -1, -1))) for size in sizes]
     except RuntimeError:  # one that takes a single image only
         return False
     return all(

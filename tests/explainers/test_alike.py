@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
-from explainers.alike import SMALL_MAP, RowByRow, SmallMaps
+from explainers.alike import SMALL_MAP, WORTH_STARTING, RowByRow, SmallMaps
 from tests.explainers.networks import ResidualCnn, ViT, network, pictures, prepare, vgg
 
 
@@ -25,16 +26,34 @@ def maps(count: int, channels: int = 16, side: int = 32) -> Tensor:
         {"kernel_size": 3, "stride": 2, "bias": False},
         {"kernel_size": 1},
         {"kernel_size": (3, 5), "padding": (1, 2)},
+        {"kernel_size": 3, "padding": 3},
     ],
 )
-def test_small_maps(options: dict[str, Any]) -> None:
-    """Output and gradient of each row are those of the convolution with that row alone, to the last bit."""
+@pytest.mark.parametrize("side", [20, 32])
+def test_small_maps(options: dict[str, Any], side: int) -> None:
+    """Output and gradient are the convolution's, and to the last bit where they are taken in torch's own way."""
     convolution = nn.Conv2d(16, 24, **options).requires_grad_(False)
     assert SmallMaps.can_replace(convolution)
-    together = _with_gradient(SmallMaps(convolution), maps(3))
-    alone = [_with_gradient(convolution, row) for row in torch.split(maps(3), 1)]
+    images = maps(3, side=side)
+    together = _with_gradient(SmallMaps(convolution), images)
+    alone = [_with_gradient(convolution, row) for row in torch.split(images, 1)]
     for found, *expected in zip(together, *alone, strict=True):
-        assert torch.equal(found, torch.cat(expected))
+        torch.testing.assert_close(found, torch.cat(expected), rtol=1e-4, atol=1e-5)
+        assert torch.equal(found, torch.cat(expected)) or images[0].numel() >= WORTH_STARTING
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_way_of_larger_small_maps(count: int) -> None:
+    """One is taken as several are: by oneDNN, there and back."""
+    convolution = nn.Conv2d(16, 24, 3, padding=1).requires_grad_(False)
+    images = maps(count)
+    assert WORTH_STARTING <= images[0].numel() <= SMALL_MAP
+    with profile(activities=[ProfilerActivity.CPU]) as record:
+        _with_gradient(SmallMaps(convolution), images)
+    runs = {event.key: event.count for event in record.key_averages()}
+    assert runs["aten::mkldnn_convolution"] == 2
+    assert "aten::_slow_conv2d_forward" not in runs
+    assert "aten::_slow_conv2d_backward" not in runs
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

@@ -8,7 +8,7 @@ from explainers import Classes, TopK
 from explainers.extremal_perturbation import ExtremalPerturbation
 from explainers.mixing import Mixtures
 from explainers.opti_cam import OptiCam
-from explainers.rows import batch_sizes, rounds_alike
+from explainers.rows import batch_sizes, rounds_alike, tried_sizes
 from tests.explainers.networks import ResidualCnn, network, pictures, prepare
 
 
@@ -29,8 +29,15 @@ def test_rows_go_together_where_nothing_changes() -> None:
     even, other = (network(prepare(Even(alone))) for alone in (0.0, 1e-3))
     assert rounds_alike(even)
     assert not rounds_alike(other)
-    assert [batch_sizes(even, rows) for rows in (0, 1, 2, 3, 7, 8)] == [[], [1], [2], [2, 1], [4, 2, 1], [4, 4]]
+    assert [batch_sizes(even, rows) for rows in (0, 1, 2, 3, 7, 9)] == [[], [1], [2], [2, 1], [4, 2, 1], [8, 1]]
     assert batch_sizes(other, 3) == [1, 1, 1]
+
+
+def test_larger_images_go_by_four() -> None:
+    """The tape of each takes more memory, and more of them are no faster."""
+    large = network(prepare(Even(0.0)), input_size=(96, 64))
+    assert tried_sizes(large) == (4, 2)
+    assert batch_sizes(large, 9) == [4, 4, 1]
 
 
 def test_it_is_tried_once() -> None:
