@@ -3,7 +3,8 @@
 Torch chooses how to compute a layer by its shapes, and the number of images is one of them.
 """
 
-from typing import Any, NamedTuple, Self
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,9 @@ class SmallMaps(nn.Module):
         self.weight, self.bias = convolution.weight, convolution.bias  # not the module: its hooks would run twice
         self._size = list(convolution.kernel_size)
         self._stride, self._padding = list(convolution.stride), list(map(int, convolution.padding))
-        self._way_back = _WayBack.of(convolution)
+        self._rest = [cells - 1 - width for cells, width in zip(self._size, self._padding, strict=True)]
+        # oneDNN is no faster for pointwise ones.
+        self._turns = set(self._stride) == {1} and set(self._size) != {1} and min(self._rest) >= 0
 
     @staticmethod
     def can_replace(convolution: nn.Conv2d) -> bool:
@@ -58,8 +61,8 @@ class SmallMaps(nn.Module):
         values = x.numel() // len(x) if x.dim() == 4 and len(x) else 0
         small = 0 < values <= SMALL_MAP and x.dtype == torch.float32  # in others torch makes no difference
         answer: Tensor
-        if small and values >= WORTH_STARTING and self._way_back is not None:
-            arguments = self.weight, self.bias, self._padding, self._way_back
+        if small and values >= WORTH_STARTING and self._turns:
+            arguments = self.weight, self.bias, self._padding, self._turned, self._rest
             answer = _ByOneDnn.apply(x, *arguments)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         elif small and len(x) > 1:
             answer = torch.ops.aten.thnn_conv2d(x, self.weight, self._size, self.bias, self._stride, self._padding)
@@ -67,44 +70,31 @@ class SmallMaps(nn.Module):
             answer = functional.conv2d(x, self.weight, self.bias, self._stride, self._padding)
         return answer
 
-
-class _WayBack(NamedTuple):
-    """The gradient of a convolution with respect to its input is one with these turned kernels.
-
-    Attributes:
-        weight: shape (channels, K, height, width).
-        padding: vertical and horizontal.
-    """
-
-    weight: Tensor
-    padding: list[int]
-
-    @classmethod
-    def of(cls, convolution: nn.Conv2d) -> Self | None:
-        """That of a convolution of stride 1; None of others, and of pointwise ones, for which oneDNN is slower."""
-        size, padding = convolution.kernel_size, map(int, convolution.padding)
-        rest = [cells - 1 - width for cells, width in zip(size, padding, strict=True)]
-        if set(convolution.stride) != {1} or set(size) == {1} or min(rest) < 0:
-            return None
-        turned = convolution.weight.detach().flip(2, 3).transpose(0, 1)
-        return cls(turned.contiguous(memory_format=torch.channels_last), rest)
+    @cached_property
+    def _turned(self) -> Tensor:
+        """Kernels of the way back, made when they are needed: they take the memory of the kernels."""
+        turned = self.weight.detach().flip(2, 3).transpose(0, 1)
+        return turned.contiguous(memory_format=torch.channels_last)
 
 
 class _ByOneDnn(torch.autograd.Function):
-    """A convolution of stride 1 and its gradient by oneDNN, which autograd would not take for a small map."""
+    """A convolution of stride 1 by oneDNN, and its gradient: a convolution with the kernels turned round.
+
+    Autograd would take the gradient for one small map in torch's own way.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: list[int], way_back: _WayBack
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: list[int], turned: Tensor, rest: list[int]
     ) -> Tensor:
-        ctx.way_back = way_back
+        ctx.way_back = turned, rest
         return torch.mkldnn_convolution(x, weight, bias, padding, [1, 1], [1, 1], 1)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        weight, padding = ctx.way_back
-        of_x = torch.mkldnn_convolution(gradient, weight, None, padding, [1, 1], [1, 1], 1)
-        return of_x, None, None, None, None
+        turned, rest = ctx.way_back
+        of_x = torch.mkldnn_convolution(gradient, turned, None, rest, [1, 1], [1, 1], 1)
+        return of_x, None, None, None, None, None
 
 
 class RowByRow(nn.Module):
