@@ -107,8 +107,7 @@ def report(errors: dict[str, float], networks: dict[str, dict[str, Any]], second
         "the library takes, in times of ours. One image, one class, default parameters, the same for the libraries.",
         "*: stopped after some seconds; each further step costs as much as those behind the first that it made.",
         "Networks with random weights cost what trained ones do. Processor time, but on a machine with other work:",
-        "differences of a tenth say nothing. On vit_b_16 the counter does not see the fused attention of the bare",
-        "pass: operations look about 1.5 times too many.",
+        "differences of a tenth say nothing.",
     ]
     for name, figures in networks.items():
         lines += ["", f"### {name}", "", "| method | operations | time | " + " | ".join(LIBRARIES) + " |"]

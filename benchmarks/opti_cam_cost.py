@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import grad_cam_cost
-from benchmarks.flops import flop_counter
-from benchmarks.timing import Comparison, Program, compare
+from benchmarks.flops import operations
+from benchmarks.timing import Comparison, compare
 from explainers import Network
 from explainers.alike import SMALL_MAP, WORTH_STARTING
 from explainers.opti_cam import PRESETS, MaskedScore
@@ -145,13 +145,7 @@ def measure_step(name: str, batch: int, seconds: float) -> Step:
         clock=time.process_time,
     )
     together = max(batch_sizes(network.for_many_passes(rows_alike=True), batch)) > 1
-    return Step(time_spent, _operations(step) / _operations(forward), together)
-
-
-def _operations(program: Program) -> int:
-    with flop_counter() as counter:
-        program()
-    return int(counter.get_total_flops())
+    return Step(time_spent, operations(step) / operations(forward), together)
 
 
 def _subject(name: str, batch: int) -> tuple[nn.Module, Network, Tensor]:

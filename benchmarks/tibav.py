@@ -14,9 +14,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.flops import operations
 from benchmarks.grad_cam_cost import MEAN, SIDE, STD, build
 from benchmarks.timing import Program, compare, machine
 from explainers import METHODS, Classes, Network, Tibav, TopK
@@ -112,17 +111,6 @@ def cost(title: str, model: nn.Module, network: Network, images: Tensor, argumen
     cells = [f"{found.costs[name].median:.2f} [{ratios[name]:.2f}]" for name in COLUMNS]
     pairs = found.costs[COLUMNS[0]].pairs
     return f"| {title} | {len(images)} | {1000 * found.baseline_seconds:.0f} ms | {' | '.join(cells)} | {pairs} |"
-
-
-def operations(program: Program) -> int:
-    """Floating point operations of a program; torch's fused attention is split up, for its own are not counted."""
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            program()
-    finally:
-        torch.backends.mha.set_fastpath_enabled(True)
-    return int(counter.get_total_flops())
 
 
 def _programs(network: Network, images: Tensor) -> dict[str, Program]:
