@@ -244,7 +244,7 @@ def main() -> None:
     text = _presets(arguments.networks, arguments.images)
     print(text)
     _, title, costs = TABLE.read_text(encoding="utf-8").partition(TITLE)
-    TABLE.write_text(text + title + costs, encoding="utf-8")
+    TABLE.write_text(f"{text.rstrip()}\n\n{title}{costs}", encoding="utf-8")
 
 
 def _presets(networks: list[str], count: int | None) -> str:
