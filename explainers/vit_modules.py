@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from explainers.vit import Block
 from explainers.vit_forward import layer_norm, linear, merge_heads, scale, split_heads
@@ -100,25 +99,23 @@ class _FullBlock(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, block: Block) -> Tensor:
         shape, rows = tokens.shape[:2], tokens.flatten(0, 1)
-        inner, proj, mlp = block.attention.qkv, block.attention.proj, block.mlp
         normed, *of_norm1 = layer_norm(block.norm1, rows)
-        qkv = _apart(functional.linear(normed, inner.weight, inner.bias), shape, 3, block.attention.heads)
+        qkv = _apart(linear(block.attention.qkv, normed), shape, 3, block.attention.heads)
         query, key, value = qkv.unbind()
         attention = _product(query, key.transpose(1, 2), scale(query)).softmax(dim=-1)
         mixed = _together(torch.bmm(attention, value).unsqueeze(0), shape)
-        middle = functional.linear(mixed, proj.weight, proj.bias).add_(rows)
+        middle = linear(block.attention.proj, mixed).add_(rows)
         normed, *of_norm2 = layer_norm(block.norm2, middle)
-        hidden = functional.linear(normed, mlp.fc1.weight, mlp.fc1.bias)
-        activated = functional.gelu(hidden, approximate=mlp.approximate)
+        hidden = linear(block.mlp.fc1, normed)
+        activated = torch.nn.functional.gelu(hidden, approximate=block.mlp.approximate)
         ctx.block, ctx.shape = block, shape
         ctx.save_for_backward(rows, qkv, attention, middle, hidden, *of_norm1, *of_norm2)
-        return functional.linear(activated, mlp.fc2.weight, mlp.fc2.bias).add_(middle).view(tokens.shape)
+        return linear(block.mlp.fc2, activated).add_(middle).view(tokens.shape)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         block: Block = ctx.block
-        rows, qkv, attention, middle, hidden, *of_norms = ctx.saved_tensors
-        mean1, rstd1, mean2, rstd2 = of_norms
+        rows, qkv, attention, middle, hidden, mean1, rstd1, mean2, rstd2 = ctx.saved_tensors
         of_rows = gradient.flatten(0, 1)
         inner = torch.mm(of_rows, block.mlp.fc2.weight)
         inner = torch.ops.aten.gelu_backward.default(inner, hidden, approximate=block.mlp.approximate)

@@ -1,15 +1,14 @@
 """Shadows for many passes: fewer operations, the same logits."""
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.flops import operations
 from explainers import Network
 from explainers.arranged import in_channels_last
 from explainers.shadow import make_shadow
@@ -76,7 +75,7 @@ def test_last_block_costs_nearly_nothing() -> None:
     full, last = FullBlock(vit.blocks[1]), ClassTokenBlock(vit.blocks[1])
     tokens = torch.rand(2, 65, 8, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(last(tokens), full(tokens)[:, :1])
-    assert multiplications(lambda: last(tokens)) < 0.1 * multiplications(lambda: full(tokens))
+    assert operations(lambda: last(tokens)) < 0.1 * operations(lambda: full(tokens))
 
 
 def test_updates_show_in_the_next_arrangement() -> None:
@@ -152,10 +151,3 @@ def gradient_of(net: Network, images: Tensor) -> Tensor:
     pixels = images.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(net.logits(pixels)[:, 1].sum(), pixels)
     return gradient
-
-
-def multiplications(program: Callable[[], object]) -> int:
-    """Of convolutions and matrix products."""
-    with FlopCounterMode(display=False) as counter:
-        program()
-    return int(counter.get_total_flops())

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from explainers import Classes, InvalidParameterError, Network, TopK, validate
 from explainers.extremal_perturbation import ExtremalPerturbation
@@ -14,6 +13,7 @@ from explainers.perturbation import LEVELS, Pyramid, blurred, faded
 from explainers.smooth_mask import REACH, TEMPERATURE, WIDTH, SmoothMask, area_target
 from tests.explainers import references_extremal
 from tests.explainers.cases import double_network_of, model_of, network_of
+from tests.explainers.counting import convolution_flops
 from tests.explainers.networks import MEAN, STD, network, pictures
 from tests.real_networks import prepared
 
@@ -221,14 +221,6 @@ def test_costs_two_forward_passes_a_step() -> None:
     forward = convolution_flops(lambda: net.predict(image))
     method = ExtremalPerturbation(steps=6).resolve(net)  # which tries once whether there is a gradient
     assert convolution_flops(lambda: method.explain(net, image, [TopK()])) == (1 + 2 * 6) * forward
-
-
-def convolution_flops(program: Callable[[], object]) -> int:
-    """Of all convolutions and their gradients that a program computes."""
-    with FlopCounterMode(display=False) as counter:
-        program()
-    counts = counter.get_flop_counts()["Global"]
-    return sum(count for operation, count in counts.items() if "convolution" in str(operation))
 
 
 def test_watch_sees_every_step() -> None:

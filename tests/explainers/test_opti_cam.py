@@ -1,13 +1,11 @@
 """What only Opti-CAM does. That it agrees with its definition is in the contract."""
 
 import copy
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from explainers import METHODS, Classes, InvalidParameterError, Network, TopK, pairs, upsample, validate
 from explainers.masking import masked_logits, min_max
@@ -16,6 +14,7 @@ from explainers.pairs import Pairs
 from explainers.rows import rounds_alike
 from tests.explainers import references_opti_cam
 from tests.explainers.cases import SUBJECTS, double_network_of, model_of, network_of
+from tests.explainers.counting import convolution_flops
 from tests.explainers.networks import MEAN, STD, ResidualCnn, network, pictures, prepare
 from tests.real_networks import prepared
 
@@ -220,14 +219,6 @@ def test_costs_two_forward_passes_a_step(preset: str) -> None:
     forward = convolution_flops(lambda: net.predict(image))
     method = OptiCam(preset=preset, steps=6)
     assert convolution_flops(lambda: method.explain(net, image, [TopK()])) == (1 + 2 * 6 + 1) * forward
-
-
-def convolution_flops(program: Callable[[], object]) -> int:
-    """Of all convolutions and their gradients that a program computes."""
-    with FlopCounterMode(display=False) as counter:
-        program()
-    counts = counter.get_flop_counts()["Global"]
-    return sum(count for operation, count in counts.items() if "convolution" in str(operation))
 
 
 @each_preset
